@@ -1,0 +1,44 @@
+# One way in for everything. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+MODE   ?= dev
+
+.DEFAULT_GOAL := help
+.PHONY: help run stop test lint proto bench bench-guard kind-test docs lock clean deploy-kind-full
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/run.ok: requirements/run.lock pyproject.toml proto/memory.proto infra/build/stubs.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/run.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/dev.ok: requirements/dev.lock $(VENV)/run.ok
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.lock
+	@touch $@
+
+proto: $(VENV)/dev.ok ## Rewrite the gRPC stubs from proto/
+	@$(BIN)/python infra/build/stubs.py
+
+lint: $(VENV)/dev.ok ## ruff, mypy strict, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+test: $(VENV)/dev.ok ## The whole test suite, without a cluster
+	@$(BIN)/pytest -m "not kind"
+
+kind-test: $(VENV)/dev.ok ## The tests on a real Kind cluster
+	@$(BIN)/pytest -m kind tests/kind
+
+lock: ## Rewrite the locks from pyproject.toml's ranges
+	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv
+	@for n in run dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
+	  $$([ $$n = run ] && echo --extra daemon --extra cluster || echo --extra daemon --extra cluster --extra wordllama --extra test --extra lint --extra bench) \
+	  pyproject.toml $$([ $$n = dev ] && echo requirements/build.in) -o requirements/$$n.lock; done
+
+clean: ## Remove what the targets made, except the data directory
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build/out
