@@ -385,7 +385,7 @@ class WriteTx(Protocol):
         """Add events to the outbox."""
 
     def purge(self, ns_id: int, id_: str) -> int:
-        """Erase payload, vector, metadata, features and text of every version; digests stay. Returns versions erased."""
+        """Erase payload, vector, metadata, features and text of every version; digests stay. Returns how many."""
 
 
 class Store(Protocol):
@@ -420,7 +420,8 @@ class Store(Protocol):
         """The last change of a memory at or before `seq`, content resolved; None when it did not exist."""
 
     def list_rows(self, ns_id: int, after_id: str, limit: int, *, include_deleted: bool = False,
-                  as_of_seq: int | None = None, payloads: bool = True, vectors: bool = False) -> list[ChangeRow]:  # fmt: skip
+                  as_of_seq: int | None = None, payloads: bool = True,
+                  vectors: bool = False) -> list[ChangeRow]:  # fmt: skip
         """Memories with id > after_id in byte order of the id, content resolved, at most `limit`."""
 
     def core_rows(self, ns_id: int, from_seq: int, to_seq: int) -> Iterator[ChangeRow]:

@@ -1,0 +1,78 @@
+"""The one error boundary: whatever a command raises becomes a message for people, a stable code and an exit code.
+
+No exception passes it, a bug leaves a crash log behind, and nobody ever sees a traceback for bad input.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from sfmctl import render
+from sfmctl.codes import C
+from sfmctl.exits import Exit
+from sfmctl.fault import Fault
+
+
+def crash_log(error: BaseException) -> Path:
+    """Write the traceback of a bug of ours to a file that only this user can read, and return its path."""
+    fd, name = tempfile.mkstemp(prefix="sfmctl-crash-", suffix=".log")
+    with os.fdopen(fd, "w") as out:
+        out.write("".join(traceback.format_exception(error)))
+    return Path(name)
+
+
+def usage(error: typer.TyperException, choice: render.Choice) -> int:
+    """A command line that could not be parsed: say so with the help command of the place where it went wrong."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # no arguments where some are needed: its message is the help
+        sys.stderr.write(error.format_message())
+        return Exit.USAGE
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "sfmctl"
+    return report(
+        C.USAGE.fault(error.format_message().replace("Value error, ", ""), next_step=f"{command} --help"),
+        choice,
+    )
+
+
+def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -> int:
+    """Run `command` and return the exit code that it ends with."""
+    try:
+        code = command(choice)
+        # Typer turns ^C into 130 before we see it.
+        if code == Exit.INTERRUPTED:
+            raise KeyboardInterrupt
+        return int(code) if isinstance(code, int) else Exit.OK
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\ninterrupted\n")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our pipe has what it wanted; the interpreter's own flush at exit must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except typer.TyperException as error:
+        return usage(error, choice)
+    except Fault as fault:
+        return report(fault, choice)
+    except Exception as error:  # noqa: BLE001 - the one boundary: everything unknown is a bug of ours
+        path = crash_log(error)
+        return report(
+            C.BUG.fault(f"a bug in sfmctl: {type(error).__name__}", next_step=f"report it with {path}"),
+            choice,
+        )
+
+
+def report(fault: Fault, choice: render.Choice) -> int:
+    """Print a fault: words to stderr, and with `-o json` one document to stdout. Return its exit code."""
+    render.fault(fault)
+    if choice.output is render.Output.JSON:
+        render.document("Error", {"error": render.fault_fields(fault)})
+    return fault.exit
