@@ -146,7 +146,7 @@ class ReplayResult:
 
 @dataclass(frozen=True, slots=True)
 class ExportHead:
-    """The first record of an export. `total` is 0 when it is not known beforehand (a filter, or a past seq).
+    """The first record of an export. `total` is 0 when it is not known beforehand (a filter, or a past seq)."""
 
     info: NamespaceInfo
     seq: int

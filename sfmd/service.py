@@ -139,9 +139,7 @@ class MemoryService:
         """Erase the content of every version for good. Refused: NO_MEMORY."""
         raise NotImplementedError
 
-    async def undo(
-        self, caller: Caller, namespace: str, id_: str, *, expected_seq: int | None = None
-    ) -> WriteResult:
+    async def undo(self, caller: Caller, namespace: str, id_: str, *, expected_seq: int | None = None) -> WriteResult:
         """Revert the latest change by a new one. Refused: NO_MEMORY, VERSION, PURGED, NOTHING_TO_UNDO."""
         raise NotImplementedError
 
@@ -161,7 +159,7 @@ class MemoryService:
         raise NotImplementedError
 
     async def replay(self, caller: Caller, receipt: Receipt, query: Query) -> ReplayResult:
-        """Recompute a recall as it was. Refused: RECEIPT when the query is not the receipt's, BEHIND_HORIZON.
+        """Recompute a recall as it was. Refused: RECEIPT when the query is not the receipt's, BEHIND_HORIZON."""
         raise NotImplementedError
 
     def stats(self, namespaces: Sequence[str] | None = None) -> ServiceStats:
