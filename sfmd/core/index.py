@@ -1,0 +1,230 @@
+"""The index of one namespace: a small unsorted tail, immutable segments in impact order, and one published state.
+
+Guards three rules. Readers take no lock: they work on the state they began with. What is visible changes at one seq:
+rows, ends and scoring of an `apply` appear together. Everything here can be rebuilt from the log.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from sfmd.core import files, merge
+from sfmd.core.model import F32, NEVER, Cancel, Found, IndexStats, Rows, Scoring, Where
+from sfmd.core.scan import Ask, Scan
+from sfmd.core.segment import Segment
+from sfmd.core.state import State
+from sfmd.core.statistics import stats_of
+from sfmd.core.tail import Tail
+from sfmd.core.vectors import norm_error_max
+from sfmd.core.view import View, view_of
+
+
+class Index:
+    """Exact top-k under the whole score over the memories of one namespace."""
+
+    def __init__(self, dim: int, scoring: Scoring, folder: Path | None = None) -> None:
+        self.dim = dim
+        self.folder = folder
+        self.problem = ""
+        """Why the files could not be used at `open`; empty when they could."""
+        self._write = threading.Lock()
+        self._upkeep = threading.Lock()
+        self._made = 0
+        self._norm_error = 0.0
+        self._state = State(0, scoring, (), Tail(dim, len(scoring.channel_weights)), 0, 0)
+
+    @classmethod
+    def open(cls, folder: Path, dim: int, scoring: Scoring) -> Index:
+        """Map the segments in `folder`. Where they are absent or not usable the index is empty, `seq` is 0, `problem`
+        says why, and the caller applies the whole log."""
+        index = cls(dim, scoring, folder)
+        try:
+            seq, segments = files.read_manifest(folder, dim)
+        except files.Unusable as why:
+            index.problem = str(why) if folder.exists() else ""
+            return index
+        live = sum(len(s) - s.n_ended for s in segments)
+        index._made = len(segments)
+        index._norm_error = max((norm_error_max(s.data.v[:4096]) for s in segments), default=0.0)
+        index._state = State(seq, scoring, tuple(segments), index._state.tail, 0, live)
+        return index
+
+    @property
+    def seq(self) -> int:
+        """Everything of the log up to here is applied."""
+        return self._state.seq
+
+    @property
+    def scoring(self) -> Scoring:
+        """The scoring of the present state."""
+        return self._state.scoring
+
+    def apply(
+        self,
+        seq: int,
+        rows: Rows | None = None,
+        ended: Sequence[tuple[int, int]] = (),
+        scoring: Scoring | None = None,
+    ) -> None:
+        """Make rows, ends `(row_seq, at_seq)` and a new scoring visible together, as of `seq`. One writer at a time.
+
+        Raises ValueError when seq goes back, rows do not ascend, or an ended row is not there.
+        """
+        with self._write:
+            old = self._state
+            if seq < old.seq:
+                raise ValueError(f"seq {seq} is before {old.seq}")
+            tail = old.tail
+            if rows is not None and len(rows):
+                if rows.vectors.shape[1] != self.dim or int(rows.seq[0]) <= old.seq or (np.diff(rows.seq) <= 0).any():
+                    raise ValueError("rows must have the index's dimension and ascending seqs after its own")
+                if not tail.fits(rows):
+                    tail = tail.grown(rows)
+                tail.append(rows)
+                self._norm_error = max(self._norm_error, norm_error_max(rows.vectors))
+            for row_seq, at_seq in ended:
+                self._end(old.segments, tail, row_seq, at_seq)
+            live = old.live + (len(rows) if rows is not None else 0) - len(ended)
+            changed = scoring is not None and scoring != old.scoring
+            self._state = State(
+                seq, scoring if scoring is not None and changed else old.scoring, old.segments, tail, tail.n, live,
+                plan=None if changed else old.plan,
+            )  # fmt: skip
+
+    def _end(self, segments: tuple[Segment, ...], tail: Tail, row_seq: int, at_seq: int) -> None:
+        place = tail.locate(row_seq)
+        if place >= 0:
+            tail.ended[place] = at_seq
+            return
+        for segment in segments:
+            place = segment.locate(row_seq)
+            if place >= 0:
+                segment.data.ended[place] = at_seq
+                segment.n_ended += 1
+                return
+        raise ValueError(f"no row was made by seq {row_seq}")
+
+    def search(
+        self,
+        q: F32,
+        *,
+        k: int,
+        now_s: float,
+        alpha: float | None = None,
+        beta: float | None = None,
+        seq: int | None = None,
+        scoring: Scoring | None = None,
+        where: Where | None = None,
+        min_score: float = 0.0,
+        cancelled: Cancel | None = None,
+    ) -> Found:
+        """The k best visible rows by the definition in `score`, ties by id bytes.
+
+        q: float32[D], unit length. seq: read as of that seq (default: the present). scoring: the one in force at that
+        seq (default: the present one); alpha and beta override it. Never returns fewer than k when k rows pass the
+        filter with a score above 0 and >= min_score. Raises Cancelled between two blocks.
+        """
+        state = self._state
+        used = state.scoring if scoring is None else scoring
+        if alpha is not None or beta is not None:
+            used = replace(used, alpha=used.alpha if alpha is None else alpha, beta=used.beta if beta is None else beta)
+        at = state.seq if seq is None else seq
+        ask = Ask(q, k, now_s, at, used, where if where else None, min_score, cancelled)
+        scan = Scan(ask)
+        if state.tail_n:
+            self._scan_tail(state, scan, ask)
+        present = used is state.scoring and at >= state.seq
+        scan.run(self._plan(state, used, at, present))
+        return Found(
+            hits=scan.answer(), seq=at, rows_total=state.live if at >= state.seq else self._visible(state, at),
+            rows_scored=scan.rows_scored, bytes_touched=scan.rows_scored * self.dim * 4,
+            path="impact" if present else "view",
+        )  # fmt: skip
+
+    def _scan_tail(self, state: State, scan: Scan, ask: Ask) -> None:
+        n = state.tail_n
+        if ask.scoring is state.scoring:
+            if state.tail_base is None:
+                state.tail_base = state.tail.base(n, ask.scoring)
+            base = state.tail_base
+        else:
+            base = state.tail.base(n, ask.scoring)
+        matches = None
+        if ask.where:
+            if state.tail_columns is None:
+                state.tail_columns = state.tail.columns(n)
+            matches = state.tail_columns.mask(ask.where, state.tail.t_s[:n])
+        scan.tail(state.tail.block(n), base, matches)
+
+    def _plan(self, state: State, scoring: Scoring, at: int, present: bool) -> list[tuple[Segment, View]]:
+        """Segments that a read may need, each with its view; those wholly ended by then are left out."""
+        if present and state.plan is not None:
+            return state.plan
+        plan = [(s, view_of(s, scoring)) for s in state.segments if s.dead_by > at and s.min_seq <= at]
+        if present:
+            state.plan = plan
+        return plan
+
+    def _visible(self, state: State, at: int) -> int:
+        blocks = [s.data for s in state.segments] + [state.tail.block(state.tail_n)]
+        return sum(int(np.count_nonzero((b.seq <= at) & (b.ended > at))) for b in blocks)
+
+    def maintain(self, *, idle: bool = False) -> bool:
+        """One step of background work: flush a full tail, merge segments of like size, or sort one anew whose order no
+        longer fits the scoring. With `idle` (no writes for a while) a small tail and unlike segments go too. True when
+        it did something. One caller at a time; safe beside apply and search."""
+        with self._upkeep:
+            return merge.step(self, idle=idle)
+
+    def save(self) -> None:
+        """Put every row into segments on disk, so that a restart maps them and replays nothing."""
+        if self.folder is None:
+            return
+        with self._upkeep:
+            merge.persist_all(self)
+
+    def compact(self, horizon_seq: int) -> int:
+        """Drop rows that ended at or before `horizon_seq`; reads as of an earlier seq are no longer possible. Returns
+        how many rows went."""
+        with self._upkeep:
+            return merge.drop(self, lambda block: block.ended <= horizon_seq)
+
+    def erase(self, row_seqs: Sequence[int]) -> None:
+        """Drop the rows made by these seqs from memory and from files for good (Purge)."""
+        wanted = np.asarray(sorted(row_seqs), dtype=np.int64)
+        with self._upkeep:
+            merge.drop(self, lambda block: np.isin(block.seq, wanted))
+
+    def stats(self) -> IndexStats:
+        """Measured state; importance quantiles are over an even sample of at most 4,096 live rows."""
+        return stats_of(self._state, self._norm_error)
+
+    def check(self, rows: Iterable[tuple[int, int]]) -> list[str]:
+        """Compare with the store's `(row_seq, ended_seq)` (NEVER for live rows); what differs, in words."""
+        state = self._state
+        mine = {
+            int(a): int(b)
+            for block in [*(s.data for s in state.segments), state.tail.block(state.tail_n)]
+            for a, b in zip(block.seq, block.ended, strict=True)
+        }
+        problems: list[str] = []
+        for row_seq, ended_seq in rows:
+            have = mine.pop(row_seq, None)
+            if have is None:
+                if ended_seq == NEVER:
+                    problems.append(f"the core lacks live row {row_seq}")
+            elif have != ended_seq:
+                problems.append(f"row {row_seq} ended at {have} in the core, at {ended_seq} in the store")
+        problems += [f"the core has row {row_seq}, which the store does not know" for row_seq in sorted(mine)]
+        return problems
+
+    def close(self) -> None:
+        """Wait for background work and let go of the arrays."""
+        with self._upkeep, self._write:
+            old = self._state
+            self._state = State(old.seq, old.scoring, (), Tail(self.dim, 0), 0, 0)

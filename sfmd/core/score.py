@@ -1,0 +1,84 @@
+"""The score, once: the scalar definition that answers come from, and its vector form that only bounds them.
+
+    L = beta * log2 s + alpha * log2 i - max(0, now - t) / tau + sum_j w_j * log2 f_j
+
+in float64, left to right; a term whose exponent is 0 is 0; any factor of 0 is no hit. `score = 2^L` is for people, L
+ranks (roadmap §3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfmd.core.model import F64, I16, Scoring, Terms
+from sfmd.core.normaliser import normalised, normalised_array
+
+
+def terms(
+    scoring: Scoring,
+    *,
+    seq: int,
+    id_: bytes,
+    s: float,
+    r: float,
+    t_s: float,
+    half_life: int,
+    features: Sequence[float],
+    now_s: float,
+) -> Terms | None:
+    """One row's score by the definition, taken apart; None when it is no hit.
+
+    s: `vectors.similarity`; r: raw importance (nan: none); features: f_j by channel (nan or absent: 1).
+    """
+    i = normalised(r, scoring.normaliser)
+    if s <= 0.0 or (scoring.alpha > 0.0 and i <= 0.0):
+        return None
+    by_similarity = scoring.beta * math.log2(s)
+    by_importance = scoring.alpha * math.log2(i) if scoring.alpha > 0.0 else 0.0
+    age_s = max(0.0, now_s - t_s)
+    tau_s = scoring.half_life_s[half_life]
+    by_age = -(age_s / tau_s)
+    total = (by_similarity + by_importance) + by_age
+    values: list[float] = []
+    by_feature: list[float] = []
+    for j, w in enumerate(scoring.channel_weights):
+        f = features[j] if j < len(features) and not math.isnan(features[j]) else 1.0
+        if w > 0.0 and f <= 0.0:
+            return None
+        term = w * math.log2(f) if w > 0.0 else 0.0
+        values.append(f)
+        by_feature.append(term)
+        total += term
+    return Terms(
+        seq=seq, id=id_, similarity=s, importance=i, age_s=age_s, half_life_s=tau_s,
+        log2_similarity_term=by_similarity, log2_importance_term=by_importance, log2_decay_term=by_age,
+        feature_values=tuple(values), log2_feature_terms=tuple(by_feature), log2_score=total,
+    )  # fmt: skip
+
+
+def log2_importance(r: F64, scoring: Scoring) -> F64:
+    """log2 i over float64[N], within a few ulps."""
+    out: F64 = np.log2(normalised_array(r, scoring.normaliser))
+    return out
+
+
+def log2_features(features: F64, scoring: Scoring) -> F64 | None:
+    """sum_j w_j log2 f_j over float64[N, J], -inf where a factor is 0; None when no channel weighs anything."""
+    total: F64 | None = None
+    for j, w in enumerate(scoring.channel_weights[: features.shape[1]]):
+        if w > 0.0:
+            with np.errstate(divide="ignore"):
+                term = w * np.log2(np.where(np.isnan(features[:, j]), 1.0, features[:, j]))
+            total = term if total is None else total + term
+    return total
+
+
+def ages_in_half_lives(t_s: F64, half_life: I16 | NDArray[np.integer], scoring: Scoring, now_s: float) -> F64:
+    """max(0, now - t) / tau over float64[N]."""
+    tau = np.asarray(scoring.half_life_s)[half_life]
+    out: F64 = np.maximum(0.0, now_s - t_s) / tau
+    return out
