@@ -1,0 +1,185 @@
+"""Turns a behaviour per method into gRPC handlers: read, authorise, call, answer, and the one error boundary.
+
+Requests arrive as raw bytes and are parsed here, so that a malformed one is INVALID_ARGUMENT (gRPC itself would say
+UNKNOWN), and the reply is serialised here, so that its size is known. Handlers are made from the service descriptor:
+a method without a rule or a behaviour stops the server from being built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
+
+from sfmd.auth import Principal
+from sfmd.errors import E, Refused
+from sfmd.limits import CallLimits, InFlight
+from sfmd.observe import Metrics
+from sfmd.rpc.call import CALL, Call
+from sfmd.rpc.gen import memory_pb2 as pb
+from sfmd.rpc.rules import RULES, SERVICE, Rule
+from sfmd.rpc.status import GRPC_STATUS, REQUEST_ID, message, trailing
+
+_log = structlog.get_logger("sfmd.rpc")
+
+Behaviour = Callable[..., Any]
+Context = grpc.aio.ServicerContext
+
+
+class Endpoints:
+    """All methods of the service descriptor as one generic handler."""
+
+    def __init__(self, behaviours: Mapping[str, Behaviour], metrics: Metrics, limits: CallLimits, unary: InFlight,
+                 streams: InFlight) -> None:  # fmt: skip
+        self._behaviours = behaviours
+        self._metrics = metrics
+        self._limits = limits
+        self._unary = unary
+        self._streams = streams
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The handler to register. Raises KeyError naming the method that lacks a rule or a behaviour."""
+        methods = pb.DESCRIPTOR.services_by_name["MemoryService"].methods
+        return grpc.method_handlers_generic_handler(SERVICE, {m.name: self._handler_of(m) for m in methods})
+
+    def _handler_of(self, method: Any) -> grpc.RpcMethodHandler[Any, Any]:
+        behaviour, rule = self._behaviours[method.name], RULES[method.name]
+        parse = _parser(GetMessageClass(method.input_type))
+        if method.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._upload(behaviour, rule, parse))
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._download(behaviour, rule, parse))
+        return grpc.unary_unary_rpc_method_handler(self._single(behaviour, rule, parse))
+
+    def _single(self, behaviour: Behaviour, rule: Rule, parse: Callable[[bytes], Any]) -> Behaviour:
+        async def single(raw: bytes, context: Context[Any, Any]) -> bytes:
+            call = CALL.get()
+            try:
+                self._unary.enter()
+                try:
+                    request = parse(raw)
+                    authorise(call.principal, rule.names(request))
+                    return await self._answer(call, context, await behaviour(call, request))
+                finally:
+                    self._unary.leave()
+            except BaseException as error:
+                await self._fail(call, context, error)
+                raise
+
+        return single
+
+    def _upload(self, behaviour: Behaviour, rule: Rule, parse: Callable[[bytes], Any]) -> Behaviour:
+        async def upload(raws: AsyncIterator[bytes], context: Context[Any, Any]) -> bytes:
+            call = CALL.get()
+            try:
+                self._streams.enter()
+                try:
+                    async with aclosing(self._messages(raws, call, rule, parse)) as requests:
+                        return await self._answer(call, context, await behaviour(call, requests))
+                finally:
+                    self._streams.leave()
+            except BaseException as error:
+                await self._fail(call, context, error)
+                raise
+
+        return upload
+
+    def _download(self, behaviour: Behaviour, rule: Rule, parse: Callable[[bytes], Any]) -> Behaviour:
+        async def download(raw: bytes, context: Context[Any, Any]) -> AsyncGenerator[bytes, None]:
+            call = CALL.get()
+            try:
+                self._streams.enter()
+                try:
+                    request = parse(raw)
+                    authorise(call.principal, rule.names(request))
+                    async with aclosing(behaviour(call, request)) as replies:
+                        async for reply in replies:
+                            yield self._bounded(reply)
+                finally:
+                    self._streams.leave()
+                self._done(call, context, "OK")
+            except BaseException as error:
+                await self._fail(call, context, error)
+                raise
+
+        return download
+
+    async def _messages(self, raws: AsyncIterator[bytes], call: Call, rule: Rule,
+                        parse: Callable[[bytes], Any]) -> AsyncGenerator[Any, None]:  # fmt: skip
+        """Parsed messages of an upload. The first names the namespace; a later one may repeat it, never change it."""
+        namespace: str | None = None
+        source = raws.__aiter__()
+        while True:
+            try:
+                async with asyncio.timeout(self._limits.stream_idle_s):
+                    raw = await anext(source)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Refused(E.DEADLINE, f"no message for {self._limits.stream_idle_s:g} s; the stream ends") from None
+            request = parse(raw)
+            if namespace is None:
+                authorise(call.principal, rule.names(request))
+                namespace = request.namespace
+            elif request.namespace not in ("", namespace):
+                raise Refused(E.INVALID, "a stream writes to one namespace, the one its first message names")
+            yield request
+
+    def _bounded(self, reply: Any) -> bytes:
+        out: bytes = reply.SerializeToString()
+        if len(out) > self._limits.message_bytes:
+            raise Refused(E.TOO_LARGE, f"the reply would be {len(out)} bytes, over {self._limits.message_bytes}: ask for "
+                          "fewer (k, page_size), set max_bytes, or leave payloads out")  # fmt: skip
+        return out
+
+    async def _answer(self, call: Call, context: Context[Any, Any], reply: Any) -> bytes:
+        out = self._bounded(reply)
+        self._done(call, context, "OK")
+        return out
+
+    def _done(self, call: Call, context: Context[Any, Any], status: str) -> None:
+        context.set_trailing_metadata(((REQUEST_ID, call.caller.request_id),))
+        self._metrics.request(call.method, status, time.perf_counter() - call.started_s)
+
+    async def _fail(self, call: Call, context: Context[Any, Any], error: BaseException) -> None:
+        """Count, log and answer. Returns only when `error` is one that gRPC itself must see (a cancelled task)."""
+        known = {"method": call.method, "request_id": call.caller.request_id, "principal": call.caller.principal}
+        spent_s = time.perf_counter() - call.started_s
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            late = (context.time_remaining() or 1.0) <= 0
+            self._metrics.request(call.method, "DEADLINE_EXCEEDED" if late else "CANCELLED", spent_s)
+            return
+        if not isinstance(error, Refused):
+            _log.error("bug", exc_info=error, **known)
+            error = Refused(E.BUG, "a bug in the daemon; its log has the details under this request id")
+        status = GRPC_STATUS[error.code.status]
+        self._metrics.request(call.method, status.name, spent_s)
+        _log.info("call refused", code=error.code.code, status=status.name, why=message(error), **known)
+        await context.abort(status, message(error), trailing(error, call.caller.request_id))
+
+
+def authorise(principal: Principal, names: Any) -> None:
+    """Raise Refused(DENIED) unless the principal's grant covers every name."""
+    for name in names:
+        if not principal.reaches(name):
+            raise Refused(E.DENIED, f"principal {principal.name} may not reach namespace {name[:64]!r}")
+
+
+def _parser(kind: type[Any]) -> Callable[[bytes], Any]:
+    read = kind.FromString
+
+    def parse(raw: bytes) -> Any:
+        try:
+            return read(raw)
+        except DecodeError as error:
+            raise Refused(E.MALFORMED, f"the bytes are no {kind.__name__}") from error
+
+    return parse
