@@ -18,7 +18,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -115,7 +115,7 @@ class TokenFile:
             hit = [r for r in records if key_or_principal in (r.key, r.principal) and r.revoked_s is None]
             if not hit:
                 raise Refused(E.INVALID, f"no valid token has the key or principal {key_or_principal!r}")
-            ended = [TokenRecord(**{**_fields(r), "revoked_s": now}) if r in hit else r for r in records]
+            ended = [replace(r, revoked_s=now) if r in hit else r for r in records]
             self._write(ended)
         return [r for r in ended if r.key in {h.key for h in hit}]
 
@@ -187,12 +187,8 @@ class TokenFile:
             os.close(lock)
 
     def _write(self, records: Sequence[TokenRecord]) -> None:
-        body = json.dumps({"version": 1, "tokens": [_fields(r) for r in records]}, indent=1).encode()
+        body = json.dumps({"version": 1, "tokens": [asdict(r) for r in records]}, indent=1).encode()
         write_private(self.path, body)
-
-
-def _fields(record: TokenRecord) -> dict[str, object]:
-    return asdict(record)
 
 
 def _entry(record: TokenRecord) -> tuple[bytes, Principal, float | None, float | None]:

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from sfmd.contract import NamespaceStats, ServiceStats
 from sfmd.limits import InFlight
 
-LATENCY_BUCKETS_S = (.0005, .001, .002, .003, .005, .0075, .01, .015, .025, .05, .1, .25, .5, 1.0, 2.5, 10.0)  # fmt: skip
+LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 COMMIT_BUCKETS_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 _TOKEN = re.compile(r"sfm_[0-9a-f]{12}_[A-Za-z0-9_-]{43}")
@@ -151,7 +151,9 @@ def _labelled(namespaces: Sequence[NamespaceStats]) -> Iterator[Metric]:
     for ns in namespaces:
         for kind, quantiles in (("raw", ns.importance_raw), ("normalised", ns.importance_normalised)):
             for q, value in quantiles.items():
-                families[f"sfmd_importance_{kind}"].add_metric([ns.namespace, f"{int(q.removeprefix('q')) / 100:g}"], value)
+                families[f"sfmd_importance_{kind}"].add_metric(
+                    [ns.namespace, f"{int(q.removeprefix('q')) / 100:g}"], value
+                )
         for gate in ns.gates:
             for field in ("tripped", "acting", "value", "threshold"):
                 families[f"sfmd_gate_{field}"].add_metric([ns.namespace, gate.name], float(getattr(gate, field)))

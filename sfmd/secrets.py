@@ -108,9 +108,9 @@ def secret_id(key: ec.EllipticCurvePrivateKey) -> str:
     return x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()[:8]
 
 
-def issue(ca: Path, ca_key: Path, cert: Path, key: Path, names: Sequence[str], now: dt.datetime, *,
+def issue(ca: Path, ca_key: Path, cert: Path, key: Path, *, names: Sequence[str], now: dt.datetime,
           client: bool = False) -> None:  # fmt: skip
-    """Write a leaf certificate for `names` (or, with `client`, a client certificate of that common name) and its key."""
+    """Write a leaf certificate for `names` and its key; with `client` one that a client shows."""
     issuer = x509.load_pem_x509_certificate(ca.read_bytes())
     issuer_key = serialization.load_pem_private_key(ca_key.read_bytes(), None)
     if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
@@ -118,8 +118,13 @@ def issue(ca: Path, ca_key: Path, cert: Path, key: Path, names: Sequence[str], n
     secret = ec.generate_private_key(ec.SECP256R1())
     usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
     made = (
-        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]), issuer.subject,
-                 secret.public_key(), now, LEAF_LIFETIME)  # fmt: skip
+        _builder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]),
+            issuer.subject,
+            secret.public_key(),
+            now,
+            LEAF_LIFETIME,
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
@@ -163,7 +168,7 @@ def ensure_development(folder: Path, names: Sequence[str], now: dt.datetime) -> 
         raise Refused(E.CONFIG, f"the development CA in {folder} ends soon: remove ca.pem and ca.key, hand out the new")
     cert, key = folder / "server.pem", folder / "server.key"
     if not _good(cert, key, ca, names, now):
-        issue(ca, ca_key, cert, key, names, now)
+        issue(ca, ca_key, cert, key, names=names, now=now)
     return TlsPaths(ca=ca, certificate=cert, key=key)
 
 

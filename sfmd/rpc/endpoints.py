@@ -45,7 +45,7 @@ class Endpoints:
         self._unary = unary
         self._streams = streams
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The handler to register. Raises KeyError naming the method that lacks a rule or a behaviour."""
         methods = pb.DESCRIPTOR.services_by_name["MemoryService"].methods
         return grpc.method_handlers_generic_handler(SERVICE, {m.name: self._handler_of(m) for m in methods})
@@ -136,8 +136,8 @@ class Endpoints:
     def _bounded(self, reply: Any) -> bytes:
         out: bytes = reply.SerializeToString()
         if len(out) > self._limits.message_bytes:
-            raise Refused(E.TOO_LARGE, f"the reply would be {len(out)} bytes, over {self._limits.message_bytes}: ask for "
-                          "fewer (k, page_size), set max_bytes, or leave payloads out")  # fmt: skip
+            why = f"the reply would be {len(out)} bytes, over {self._limits.message_bytes}"
+            raise Refused(E.TOO_LARGE, f"{why}: ask for fewer (k, page_size), set max_bytes, or leave payloads out")
         return out
 
     async def _answer(self, call: Call, context: Context[Any, Any], reply: Any) -> bytes:

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -25,6 +25,11 @@ from sfmd.rpc.call import CALL, Call
 from sfmd.rpc.rules import AUTHENTICATED, PUBLIC, RULES, SERVICE
 from sfmd.rpc.status import GRPC_STATUS, REQUEST_ID, message, trailing
 
+if TYPE_CHECKING:
+    _Interceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:  # generic in its type stubs only
+    _Interceptor = grpc.aio.ServerInterceptor
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _PREFIX = f"/{SERVICE}/"
 _log = structlog.get_logger("sfmd.rpc")
@@ -32,7 +37,7 @@ _log = structlog.get_logger("sfmd.rpc")
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 
-class Gatekeeper(grpc.aio.ServerInterceptor):
+class Gatekeeper(_Interceptor):
     """Token -> principal; method -> rule; both or denied."""
 
     def __init__(self, tokens: TokenFile, metrics: Metrics, unary: InFlight, streams: InFlight) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
 
 from sfmd.auth import TokenFile
 from sfmd.errors import E, Refused
@@ -57,7 +58,7 @@ class RpcServer:
         streams = InFlight("streams", bounds.streams, bounds.retry_after_s)
         for flight in (unary, streams):
             metrics.watch_flight(flight)
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         self._server = grpc.aio.server(
             interceptors=(Gatekeeper(tokens, metrics, unary, streams),),
             options=_channel_options(bounds),
@@ -114,4 +115,4 @@ def _channel_options(limits: CallLimits) -> list[tuple[str, int]]:
 def _reflect(server: grpc.aio.Server) -> None:
     from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - an extra surface, loaded only when asked for
 
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)

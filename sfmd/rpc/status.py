@@ -26,7 +26,11 @@ _MESSAGE_LIMIT = 1024
 
 def trailing(refused: Refused, request_id: str) -> tuple[tuple[str, str], ...]:
     """The trailing metadata of a refusal."""
-    pairs = [(CODE, refused.code.code), (NEXT, quote(refused.code.next_step, safe=_PRINTABLE)), (REQUEST_ID, request_id)]
+    pairs = [
+        (CODE, refused.code.code),
+        (NEXT, quote(refused.code.next_step, safe=_PRINTABLE)),
+        (REQUEST_ID, request_id),
+    ]
     if refused.retry_after_s is not None:
         pairs.append((RETRY_AFTER_MS, str(max(1, round(refused.retry_after_s * 1000)))))
     return tuple(pairs)

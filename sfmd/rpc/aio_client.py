@@ -1,0 +1,216 @@
+"""The asyncio client of the daemon: the calls of `client`, awaited.
+
+from sfmd.rpc.aio_client import AioClient
+
+async with AioClient() as memory:              # profile or SFM_ADDRESS, SFM_CA_FILE, SFM_TOKEN_FILE
+    await memory.store("notes", "The build is green since Tuesday.", idempotency_key="note-1")
+    reply = await memory.recall("notes", "is the build green?", k=3)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from copy import copy
+from dataclasses import replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import grpc
+import grpc.aio
+
+from sfmd.rpc import requests
+from sfmd.rpc.connection import (
+    BATCH_ITEMS,
+    HEALTH_PATH,
+    SERVICE_PATH,
+    Retry,
+    Timeouts,
+    batches,
+    call_metadata,
+    channel_credentials,
+    channel_options,
+    cut,
+)
+from sfmd.rpc.failure import CallFailed, failure
+from sfmd.rpc.gen import memory_pb2 as pb
+from sfmd.rpc.health import check_request, status_of
+from sfmd.rpc.profile import Profile, load_profile
+from sfmd.rpc.requests import Unary
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _bound(build: Callable[P, Unary[R]]) -> Callable[Concatenate[AioClient, P], Awaitable[R]]:
+    """A method that makes the request and calls it."""
+
+    def method(self: AioClient, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        return self.call(build(*args, **kwargs))
+
+    method.__name__, method.__doc__ = build.__name__, build.__doc__
+    return method
+
+
+class AioClient:
+    """One connection to one daemon, for one event loop. Close it, or use it as an async context manager."""
+
+    def __init__(self, profile: Profile | None = None, *, timeouts: Timeouts | None = None,
+                 retry: Retry | None = None) -> None:  # fmt: skip
+        self.profile = profile or load_profile()
+        self.timeouts = timeouts or Timeouts()
+        self._retry = retry or Retry()
+        self._channel = grpc.aio.secure_channel(self.profile.address, channel_credentials(self.profile),
+                                                options=channel_options(self.profile))  # fmt: skip
+        self._token = ""
+        self._methods: dict[str, Any] = {}
+
+    async def __aenter__(self) -> AioClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls in flight fail as cancelled."""
+        await self._channel.close(None)
+
+    def within(self, seconds: float) -> AioClient:
+        """The same connection with another deadline for unary calls."""
+        other = copy(self)
+        other.timeouts = replace(self.timeouts, call_s=seconds)
+        return other
+
+    create_namespace = _bound(requests.create_namespace)
+    configure_namespace = _bound(requests.configure_namespace)
+    list_namespaces = _bound(requests.list_namespaces)
+    store = _bound(requests.store)
+    store_input = _bound(requests.store_input)
+    recall = _bound(requests.recall)
+    recall_batch = _bound(requests.recall_batch)
+    replay = _bound(requests.replay)
+    get = _bound(requests.get)
+    list_page = _bound(requests.list_page)
+    delete = _bound(requests.delete)
+    purge = _bound(requests.purge)
+    undo = _bound(requests.undo)
+    reinforce = _bound(requests.reinforce)
+    stats = _bound(requests.stats)
+
+    async def call(self, request: Unary[R]) -> R:
+        """Make one call, retried while that is safe and there is time. Raises CallFailed."""
+        end_s = time.monotonic() + self.timeouts.call_s
+        send = self._method("unary_unary", request.method, request.reply)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                reply: R = await send(request.request, timeout=max(0.001, end_s - time.monotonic()),
+                                      metadata=call_metadata(self._proof()))  # fmt: skip
+            except grpc.RpcError as error:
+                failed = failure(error)
+                pause = self._retry.pause_s(attempt, failed, end_s - time.monotonic()) if request.retry else None
+                if pause is None:
+                    raise failed from error
+                await asyncio.sleep(pause)
+            else:
+                return reply
+
+    async def health(self) -> str:
+        """SERVING, NOT_SERVING or SERVICE_UNKNOWN. Needs no token. Raises CallFailed when nobody answers."""
+        check: Any = self._channel.unary_unary(HEALTH_PATH, None, None)
+        try:
+            return status_of(await check(check_request(), timeout=self.timeouts.call_s))
+        except grpc.RpcError as error:
+            raise failure(error) from error
+
+    async def store_many(self, namespace: str, items: Iterable[pb.MemoryInput], *,
+                         batch_items: int = BATCH_ITEMS) -> AsyncIterator[pb.ItemOutcome]:  # fmt: skip
+        """Store any number; yields one outcome per item in order, each batch once it is on disk."""
+        first = 0
+        for batch in batches(items, batch_items):
+            reply = await self._upload("StoreBatch", cut(namespace, batch, pb.StoreBatchRequest), pb.StoreBatchReply)
+            for outcome in reply.items:
+                outcome.index += first
+                yield outcome
+            first += len(reply.items)
+
+    async def import_many(self, namespace: str, items: Iterable[pb.MemoryInput]) -> pb.ImportReply:
+        """Store any number in one stream and return the counts and the first errors."""
+        return await self._upload("Import", cut(namespace, items, pb.ImportRequest), pb.ImportReply)
+
+    async def list(self, namespace: str, **fields: Any) -> AsyncIterator[pb.Memory]:
+        """Every memory in byte order of the id, page by page; the fields are those of `list_page`."""
+        while True:
+            page = await self.call(requests.list_page(namespace, **fields))
+            for memory in page.memories:
+                yield memory
+            if not page.next_page_token:
+                return
+            fields["page_token"] = page.next_page_token
+
+    async def export(self, namespace: str, *, as_of_seq: int | None = None, include_vectors: bool = False,
+                     filter: pb.Filter | None = None) -> AsyncIterator[pb.ExportReply]:  # fmt: skip
+        """The head, then every live memory as of one seq, a list in each message."""
+        request = pb.ExportRequest(namespace=namespace, as_of_seq=as_of_seq, include_vectors=include_vectors,
+                                   filter=filter)  # fmt: skip
+        async for reply in self._download("Export", request, pb.ExportReply, self.timeouts.stream_s):
+            yield reply
+
+    async def watch(self, namespace: str, from_seq: int = 0, *, to_seq: int | None = None,
+                    include_payload: bool = False) -> AsyncIterator[pb.Change]:  # fmt: skip
+        """Changes from `from_seq` on, for ever or until `to_seq`; picks up where it was after a broken connection."""
+        failures = 0
+        while to_seq is None or from_seq <= to_seq:
+            request = pb.WatchRequest(namespace=namespace, from_seq=from_seq, to_seq=to_seq,
+                                      include_payload=include_payload)  # fmt: skip
+            try:
+                async for change in self._download("Watch", request, pb.Change, self.timeouts.watch_leg_s):
+                    yield change
+                    from_seq, failures = change.seq + 1, 0
+                return
+            except CallFailed as failed:
+                if failed.status == "DEADLINE_EXCEEDED":
+                    continue
+                failures += 1
+                pause = self._retry.pause_s(failures, failed, self.timeouts.watch_leg_s)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+
+    def _proof(self) -> str:
+        if not self._token:
+            self._token = self.profile.token()
+        return self._token
+
+    def _method(self, shape: str, name: str, reply: type[Any]) -> Any:
+        """The channel's callable for a method, made once."""
+        made = self._methods.get(name)
+        if made is None:
+            made = self._methods[name] = getattr(self._channel, shape)(
+                SERVICE_PATH + name, request_serializer=_serialise, response_deserializer=reply.FromString
+            )
+        return made
+
+    async def _upload(self, name: str, messages: Iterator[Any] | AsyncIterable[Any], reply: type[R]) -> R:
+        send = self._method("stream_unary", name, reply)
+        try:
+            out: R = await send(messages, timeout=self.timeouts.stream_s, metadata=call_metadata(self._proof()))
+        except grpc.RpcError as error:
+            raise failure(error) from error
+        return out
+
+    async def _download(self, name: str, request: Any, reply: type[R], timeout_s: float) -> AsyncIterator[R]:
+        send = self._method("unary_stream", name, reply)
+        call = send(request, timeout=timeout_s, metadata=call_metadata(self._proof()))
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise failure(error) from error
+        finally:
+            call.cancel()
+
+
+def _serialise(message: Any) -> bytes:
+    return message.SerializeToString()  # type: ignore[no-any-return]
