@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,15 +40,13 @@ class Served:
 
 @asynccontextmanager
 async def serve(folder: Path, service: Any, *, limits: CallLimits | None = None, reflection: bool = False,
-                clock: Any = time.time, client_ca: Path | None = None,
-                behaviours: Mapping[str, Any] | None = None) -> AsyncIterator[Served]:  # fmt: skip
-    """Serve `service` (or single `behaviours` in its place) until the block ends."""
+                clock: Any = time.time, client_ca: Path | None = None) -> AsyncIterator[Served]:  # fmt: skip
+    """Serve `service` until the block ends."""
     tokens = TokenFile(folder / "tokens.json", clock)
     tls = Tls.development(folder / "tls", clock, client_ca=client_ca)
     metrics = Metrics()
-    table = {**behaviours_of(service), **(behaviours or {})}
     options = ServerOptions(port=0, reflection=reflection, limits=limits or CallLimits())
-    server = RpcServer(table, tokens, tls, metrics, options)
+    server = RpcServer(behaviours_of(service), tokens, tls, metrics, options)
     port = await server.start()
     await server.serving(True)
     try:

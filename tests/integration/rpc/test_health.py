@@ -12,11 +12,10 @@ from testing.rpc import serve
 
 
 async def test_health_says_serving_over_tls_and_follows_the_drain(tmp_path):
-    async with serve(tmp_path, MemoryService()) as served:
-        async with AioClient(served.profile()) as client:
-            assert await client.health() == "SERVING"
-            await served.server.serving(False)
-            assert await client.health() == "NOT_SERVING"
+    async with serve(tmp_path, MemoryService()) as served, AioClient(served.profile()) as client:
+        assert await client.health() == "SERVING"
+        await served.server.serving(False)
+        assert await client.health() == "NOT_SERVING"
 
 
 async def test_the_blocking_client_reads_health_too(tmp_path):
