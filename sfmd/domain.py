@@ -370,7 +370,11 @@ class WriteTx(Protocol):
         """The first of `count` consecutive seqs, which this transaction must all append."""
 
     def append(self, rows: Sequence[ChangeRow]) -> None:
-        """Append rows to the log and bring `memories` (and, for NAMESPACE/CONFIGURED, `namespaces`) up to date."""
+        """Append rows to the log, in the order of their seqs, and bring `memories` up to date.
+
+        A namespace's row goes with a `put_namespace` of the caller: the log keeps its detail as JSON, the store does not
+        read it. Raises Refused(BUG) for a gap, an unreserved seq or a commit time that goes back.
+        """
 
     def put_namespace(self, namespace: Namespace) -> None:
         """Insert or replace the namespace's current configuration."""
@@ -385,7 +389,10 @@ class WriteTx(Protocol):
         """Add events to the outbox."""
 
     def purge(self, ns_id: int, id_: str) -> int:
-        """Erase payload, vector, metadata, features and text of every version; digests stay. Returns how many."""
+        """Erase payload, vector, metadata and features of every version; digests stay. Returns how many were erased.
+
+        Call it before the PURGED row is appended. From then on those versions read as payload None, metadata "".
+        """
 
 
 class Store(Protocol):
@@ -408,10 +415,13 @@ class Store(Protocol):
 
     def changes(self, from_seq: int, to_seq: int, *, ns_id: int | None = None, payloads: bool = True,
                 limit: int = 1000) -> list[ChangeRow]:  # fmt: skip
-        """Rows with from_seq <= seq <= to_seq in order, at most `limit`."""
+        """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with the payloads."""
 
     def rows(self, seqs: Sequence[int], *, payloads: bool = True, vectors: bool = False) -> dict[int, ChangeRow]:
-        """Rows by seq with their content resolved through content_seq (kind, payload, metadata… always filled)."""
+        """Rows by seq, with kind, payload, content_type, digest, vector, features and metadata of the row at content_seq.
+
+        Everything else is the row's own: importance, event time, half-life class, access and request digest.
+        """
 
     def head(self, ns_id: int, id_: str) -> Head | None:
         """The current state of a memory, or None."""
@@ -437,10 +447,10 @@ class Store(Protocol):
         """All NAMESPACE, CONFIGURED or NORMALISER rows of a namespace up to `to_seq`, in order."""
 
     def counts(self, ns_id: int) -> Mapping[str, int]:
-        """`live`, `deleted`, `payload_bytes`, `median_payload_bytes`, `max_access_count`."""
+        """`live`, `deleted`, `purged`; of the live: `payload_bytes`, `median_payload_bytes`, `max_access_count`."""
 
     def backup(self, target: str) -> None:
-        """Write a consistent copy while serving."""
+        """Write a consistent, verified copy into the new directory `target` while serving."""
 
     def close(self) -> None:
         """Flush and close; later calls raise Refused(STOPPING)."""

@@ -1,0 +1,367 @@
+"""The durable store over a database: one writing connection, a small pool of reading ones, refusals and
+nothing else.
+
+Rules that this module guards: a commit whose outcome is unknown is never reported as done, and nothing is
+written after it until the store is opened anew; no driver's exception leaves it; reads are short, so that the
+WAL can be written back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, LifoQueue
+from typing import Any, TypeVar
+
+import structlog
+
+from sfmd.domain import ChangeRow, Head, Namespace, Op, WriteTx
+from sfmd.errors import E, Refused
+from sfmd.store import records
+from sfmd.store.database import Cursor, Database, Link
+from sfmd.store.schema import DELETED, LIVE, PURGED
+from sfmd.store.statements import Statement, Statements, padded
+from sfmd.store.transaction import Transaction
+
+T = TypeVar("T")
+
+READERS = 4
+READER_WAIT_S = 30.0
+CHUNK = 512
+
+log = structlog.get_logger(__name__)
+
+
+class LogStore:
+    """The Store of sfmd.domain. `backup_to` writes a backup; `release` lets go of what guards the data."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        readers: int = READERS,
+        backup_to: Callable[[Path], object],
+        release: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._sql = Statements(database.dialect)
+        self._backup_to, self._release = backup_to, release
+        self._write_lock = threading.RLock()
+        self._closed = False
+        self._down: Refused | None = None
+        self._counts: dict[int, tuple[int, Mapping[str, int]]] = {}
+        self._readers: LifoQueue[Link] = LifoQueue()
+        self._all_readers: list[Link] = []
+        with self._refusing():
+            self._writer = database.writer()
+            links = (database.reader() for _ in range(readers))
+            self._all_readers = [link for link in links if link is not None]
+            for link in self._all_readers:
+                self._readers.put(link)
+            self._last_seq, self._last_at_s = self._end_of_log(self._writer.cursor)
+
+    # -- writing
+
+    def write(self, work: Callable[[WriteTx], T]) -> T:
+        """Run `work` in one transaction and return once it is on disk. Any error rolls all of it back.
+
+        Raises Refused(STORE_DOWN) when the commit failed or its outcome is not known to be durable; from then
+        on every write is refused until the store is opened again.
+        """
+        with self._write_lock:
+            self._refuse_writes()
+            cursor = self._writer.cursor
+            transaction, result = self._run(cursor, work)
+            try:
+                cursor.execute("COMMIT")
+            except self._database.errors as error:
+                raise self._stop_writing(error, "the commit") from error
+            self._last_seq, self._last_at_s = transaction.last_seq, transaction.last_at_s
+            try:
+                self._database.committed(erase=transaction.erased)
+            except self._database.errors as error:
+                self._stop_writing(error, "writing the WAL back")  # this commit is on disk all the same
+            return result
+
+    def _run(self, cursor: Cursor, work: Callable[[WriteTx], T]) -> tuple[Transaction, T]:
+        try:
+            self._database.begin(cursor)
+            last_seq, at_s = (self._last_seq, self._last_at_s) if self._database.exclusive else self._end_of_log(cursor)
+            transaction = Transaction(self._database, self._sql, cursor, last_seq, at_s)
+            result = work(transaction)
+            transaction.finish()
+        except BaseException as error:
+            self._roll_back(cursor)
+            if isinstance(error, self._database.errors):
+                failure = self._database.failure(error)
+                if failure.fatal:
+                    raise self._stop_writing(error, "a write") from error
+                raise failure.refusal from error
+            raise
+        return transaction, result
+
+    def _roll_back(self, cursor: Cursor) -> None:
+        """End the transaction; SQLite may have ended it already, after a full disk for one."""
+        try:
+            if self._database.in_transaction():
+                cursor.execute("ROLLBACK")
+        except self._database.errors as error:
+            self._stop_writing(error, "the rollback")
+
+    def _stop_writing(self, error: Exception, what: str) -> Refused:
+        cause = self._database.failure(error).refusal
+        self._down = Refused(
+            cause.code if cause.code is E.CORRUPT else E.STORE_DOWN,
+            f"{what} failed, so nothing more is written until the daemon is started again: {cause.message}",
+        )
+        log.error("store_down", what=what, cause=cause.message)
+        return self._down
+
+    def _refuse_writes(self) -> None:
+        if self._closed:
+            raise Refused(E.STOPPING)
+        if self._down is not None:
+            raise Refused(self._down.code, self._down.message)
+
+    # -- reading
+
+    def last_seq(self) -> int:
+        """The seq of the last committed row; 0 for an empty log."""
+        if self._database.exclusive:
+            return self._last_seq
+        return self._read(lambda cursor: self._end_of_log(cursor)[0])
+
+    def horizon_seq(self) -> int:
+        """The first seq the log still reaches back to; 1 for an empty log."""
+        return int(self._rows(self._sql.first, ())[0][0] or 1)
+
+    def namespaces(self) -> list[Namespace]:
+        """Every namespace with its current configuration."""
+        return [records.namespace(row) for row in self._rows(self._sql.namespaces, ())]
+
+    def changes(self, from_seq: int, to_seq: int, *, ns_id: int | None = None, payloads: bool = True,
+                limit: int = 1000) -> list[ChangeRow]:  # fmt: skip
+        """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with the
+        payloads.
+        """
+        statement = self._sql.of_log(payloads, ns_id is not None)
+        values = statement.args(from_seq=from_seq, to_seq=to_seq, ns_id=ns_id, rows=limit)
+        return [records.change_row(row) for row in self._rows(statement, values)]
+
+    def rows(self, seqs: Sequence[int], *, payloads: bool = True, vectors: bool = False) -> dict[int, ChangeRow]:
+        """Rows by seq with their content resolved through content_seq (kind, payload, metadata… always
+        filled).
+        """
+        with self._reading() as cursor:
+            return self._resolved(cursor, seqs, payloads=payloads, vectors=vectors)
+
+    def head(self, ns_id: int, id_: str) -> Head | None:
+        """The current state of a memory, or None."""
+        rows = self._rows(self._sql.heads(1), (ns_id, id_))
+        return records.head(rows[0]) if rows else None
+
+    def state_at(self, ns_id: int, id_: str, seq: int) -> ChangeRow | None:
+        """The last change of a memory at or before `seq`, content resolved; None when it did not exist."""
+        with self._reading() as cursor:
+            at = self._seqs_at(cursor, ns_id, [id_], seq).get(id_)
+            return self._resolved(cursor, [at], payloads=True, vectors=True)[at] if at else None
+
+    def list_rows(
+        self,
+        ns_id: int,
+        after_id: str,
+        limit: int,
+        *,
+        include_deleted: bool = False,
+        as_of_seq: int | None = None,
+        payloads: bool = True,
+        vectors: bool = False,
+    ) -> list[ChangeRow]:
+        """Memories with id > after_id in byte order of the id, content resolved, at most `limit`."""
+        found: list[ChangeRow] = []
+        statement = self._sql.listed(include_deleted or as_of_seq is not None)
+        with self._reading() as cursor:
+            while len(found) < limit:
+                cursor.execute(statement.sql, statement.args(ns_id=ns_id, after=after_id, rows=min(limit, CHUNK)))
+                heads = cursor.fetchall()
+                if not heads:
+                    break
+                after_id = heads[-1][0]
+                seqs = self._seqs_as_of(cursor, ns_id, heads, as_of_seq)
+                rows = self._resolved(cursor, seqs, payloads=payloads, vectors=vectors)
+                found.extend(rows[s] for s in seqs if include_deleted or not rows[s].deleted)
+        return found[:limit]
+
+    def core_rows(self, ns_id: int, from_seq: int, to_seq: int) -> Iterator[ChangeRow]:
+        """Rows that made or ended a core row (row_seq == seq or expires_seq set), in order, with content and
+        vectors.
+
+        Each step is a read of its own: the log only grows, so nothing is missed and nothing holds the WAL
+        open.
+        """
+        statement = self._sql.core_rows()
+        while from_seq <= to_seq:
+            rows = self._rows(statement, statement.args(ns_id=ns_id, from_seq=from_seq, to_seq=to_seq, rows=CHUNK))
+            yield from map(records.change_row, rows)
+            if len(rows) < CHUNK:
+                return
+            from_seq = rows[-1][0] + 1
+
+    def recent_importances(self, ns_id: int, to_seq: int, limit: int) -> list[float]:
+        """The last `limit` raw importances that the log stored (content rows with one), oldest first."""
+        statement = self._sql.recent_importances
+        rows = self._rows(statement, statement.args(ns_id=ns_id, to_seq=to_seq, rows=limit))
+        return [row[0] for row in reversed(rows)]
+
+    def count_importances(self, ns_id: int, to_seq: int) -> int:
+        """How many raw importances the log stored up to `to_seq`: a running count in the log, one look-up."""
+        statement = self._sql.importances
+        rows = self._rows(statement, statement.args(ns_id=ns_id, to_seq=to_seq))
+        return int(rows[0][0]) if rows else 0
+
+    def details(self, ns_id: int, op: Op, to_seq: int) -> list[ChangeRow]:
+        """All NAMESPACE, CONFIGURED or NORMALISER rows of a namespace up to `to_seq`, in order."""
+        statement = self._sql.details
+        rows = self._rows(statement, statement.args(ns_id=ns_id, op=int(op), to_seq=to_seq))
+        return [records.change_row(row) for row in rows]
+
+    def counts(self, ns_id: int) -> Mapping[str, int]:
+        """`live`, `deleted`, `purged`; of the live: `payload_bytes`, `median_payload_bytes`,
+        `max_access_count`.
+
+        Kept until something is written, because it reads every head of the namespace.
+        """
+        seq = self.last_seq()
+        known = self._counts.get(ns_id)
+        if known is not None and known[0] == seq:
+            return known[1]
+        with self._reading() as cursor:
+            cursor.execute(self._sql.counts.sql, self._sql.counts.args(ns_id=ns_id))
+            by_state = {row[0]: row[1:] for row in cursor.fetchall()}
+            live, payload_bytes, max_access = by_state.get(LIVE, (0, 0, 0))
+            statement = self._sql.median_payload
+            cursor.execute(statement.sql, statement.args(ns_id=ns_id, below=max(0, live - 1) // 2))
+            median = cursor.fetchall()
+        counts = {
+            "live": int(live),
+            "deleted": int(by_state.get(DELETED, (0,))[0]),
+            "purged": int(by_state.get(PURGED, (0,))[0]),
+            "payload_bytes": int(payload_bytes),
+            "median_payload_bytes": int(median[0][0]) if median else 0,
+            "max_access_count": int(max_access),
+        }
+        self._counts[ns_id] = (seq, counts)
+        return counts
+
+    # -- life
+
+    def backup(self, target: str) -> None:
+        """Write a consistent, verified copy into the new directory `target` while serving."""
+        if self._closed:
+            raise Refused(E.STOPPING)
+        self._backup_to(Path(target))
+
+    def close(self) -> None:
+        """Flush and close; later calls raise Refused(STOPPING). Waits for running reads and the running
+        write.
+        """
+        with self._write_lock:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in self._all_readers:
+                self._readers.get(timeout=READER_WAIT_S).close()
+            try:
+                with self._refusing():
+                    if self._down is None:
+                        self._database.closing()
+                    self._writer.close()
+            finally:
+                self._release()
+
+    # -- inside
+
+    def _end_of_log(self, cursor: Cursor) -> tuple[int, float]:
+        cursor.execute(self._sql.last.sql, self._sql.last.args())
+        rows = cursor.fetchall()
+        return (int(rows[0][0]), float(rows[0][1])) if rows else (0, 0.0)
+
+    def _resolved(self, cursor: Cursor, seqs: Sequence[int], *, payloads: bool, vectors: bool) -> dict[int, ChangeRow]:
+        found: dict[int, ChangeRow] = {}
+        for part in padded(seqs):
+            cursor.execute(self._sql.by_seq(len(part), payloads, vectors, True).sql, part)
+            found.update((row[0], records.change_row(row)) for row in cursor.fetchall())
+        return found
+
+    def _seqs_as_of(
+        self, cursor: Cursor, ns_id: int, heads: Sequence[tuple[str, int]], as_of_seq: int | None
+    ) -> list[int]:
+        """The seqs of those heads, in order; of a head that is newer than `as_of_seq`, what it was then."""
+        if as_of_seq is None:
+            return [seq for _, seq in heads]
+        newer = self._seqs_at(cursor, ns_id, [id_ for id_, seq in heads if seq > as_of_seq], as_of_seq)
+        seqs = (seq if seq <= as_of_seq else newer.get(id_) for id_, seq in heads)
+        return [seq for seq in seqs if seq is not None]
+
+    def _seqs_at(self, cursor: Cursor, ns_id: int, ids: Sequence[str], seq: int) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for part in padded(ids):
+            statement = self._sql.state_at(len(part))
+            values = {f"in_{i}": id_ for i, id_ in enumerate(part)}
+            cursor.execute(statement.sql, statement.args(ns_id=ns_id, at_seq=seq, **values))
+            for id_, at in cursor.fetchall():
+                found[id_] = max(at, found.get(id_, 0))
+        return found
+
+    def _rows(self, statement: Statement, values: Sequence[Any]) -> list[Any]:
+        return self._read(lambda cursor: _all(cursor, statement.sql, values or statement.args()))
+
+    def _read(self, work: Callable[[Cursor], T]) -> T:
+        with self._link() as link, self._refusing():
+            return work(link.cursor)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Cursor]:
+        """Several statements on one snapshot."""
+        with self._link() as link, self._refusing():
+            nested = link is self._writer and self._database.in_transaction()
+            if not nested:
+                link.cursor.execute("BEGIN")
+            try:
+                yield link.cursor
+            finally:
+                if not nested:
+                    link.cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def _link(self) -> Iterator[Link]:
+        if not self._all_readers:  # one connection for everything: reads wait for the write that runs
+            with self._write_lock:
+                if self._closed:
+                    raise Refused(E.STOPPING)
+                yield self._writer
+            return
+        if self._closed:
+            raise Refused(E.STOPPING)
+        try:
+            link = self._readers.get(timeout=READER_WAIT_S)
+        except Empty:
+            raise Refused(E.BUSY, "no reading connection came free", retry_after_s=1.0) from None
+        try:
+            yield link
+        finally:
+            self._readers.put(link)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except self._database.errors as error:
+            raise self._database.failure(error).refusal from error
+
+
+def _all(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[Any]:
+    cursor.execute(sql, values)
+    return cursor.fetchall()

@@ -1,0 +1,209 @@
+"""SQLite as the store's database: which versions are trusted, how it is set up, and when the WAL is written
+back.
+
+Rules that this module guards: a commit is an fsync (`synchronous=FULL`); exactly one connection writes;
+several connections only where the SQLite version does not corrupt a WAL that several use; a failing
+checkpoint is seen, which is why SQLite's own automatic one (it ignores errors) is off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import apsw
+import sqlalchemy as sa
+import structlog
+
+from sfmd.errors import E, Refused
+from sfmd.store.apsw_dialect import ApswDialect
+from sfmd.store.database import Cursor, Failure
+from sfmd.store.statements import Statement
+
+FILE = "memory.sqlite3"
+PAGE_BYTES = 8192
+WAL_PAGES = 1024
+"""Frames in the WAL at which it is written back: 8 MiB."""
+
+SAFE_FOR_SEVERAL = (3, 51, 3)
+"""From this SQLite on, several connections may share a WAL. Older ones get exactly one connection."""
+
+OLDEST = (3, 35, 0)
+"""Older SQLite lacks what the statements need."""
+
+BUSY_MS = 10_000
+WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 4 * 1024
+ROWS_PER_STEP = (256, 64, 16, 4, 1)
+"""Rows of one INSERT. Every step of SQLite gives the interpreter's lock away and waits to get it back, up to
+a switch interval when another thread computes; few large steps are what keeps writing quick beside a busy
+daemon.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+def lib_version() -> tuple[int, ...]:
+    """The version of the SQLite that is linked, as numbers."""
+    return tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+
+
+class SqliteLink:
+    """One apsw connection and its cursor."""
+
+    def __init__(self, path: Path, *, read_only: bool, cache_kib: int) -> None:
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        self.raw = apsw.Connection(str(path), flags=flags, statementcachesize=200)
+        self.raw.set_busy_timeout(BUSY_MS)
+        self.raw.execute(f"PRAGMA cache_size=-{cache_kib}")
+        if read_only:
+            self.raw.execute("PRAGMA query_only=ON")
+        self.cursor = self.raw.cursor()
+
+    def close(self) -> None:
+        self.cursor.close()
+        self.raw.close()
+
+
+class SqliteDatabase:
+    """A database file in a directory that the caller has locked."""
+
+    exclusive = True
+    errors: type[Exception] = apsw.Error
+
+    def __init__(self, folder: Path, *, version: tuple[int, ...] | None = None, synchronous: str = "FULL") -> None:
+        """`version` is what the number of connections is decided by; the default is what is linked.
+
+        `synchronous` other than FULL loses acknowledged writes in a power cut: it exists for the test that
+        proves it.
+        """
+        self.version = version or lib_version()
+        if self.version < OLDEST:
+            need = ".".join(map(str, OLDEST))
+            raise Refused(
+                E.CONFIG, f"SQLite {apsw.sqlite_lib_version()} is linked; {need} is the oldest that can serve"
+            )
+        self.dialect: sa.Dialect = ApswDialect(paramstyle="qmark")
+        self.path = folder / FILE
+        self.several = self.version >= SAFE_FOR_SEVERAL
+        self._synchronous = synchronous
+        self._wal_pages = 0
+        self._erase_due = False
+        self._writer: SqliteLink | None = None
+
+    def writer(self) -> SqliteLink:
+        new = not self.path.exists()
+        link = SqliteLink(self.path, read_only=False, cache_kib=WRITER_CACHE_KIB)
+        if new:
+            link.raw.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        if not self.several:
+            link.raw.execute("PRAGMA locking_mode=EXCLUSIVE")
+        mode = link.cursor.execute("PRAGMA journal_mode=WAL").fetchall()[0][0]
+        if mode != "wal":
+            link.close()
+            raise Refused(
+                E.STORE_DOWN, f"the file system of {self.path.parent} cannot hold a WAL (journal mode {mode})"
+            )
+        for pragma in (
+            f"synchronous={self._synchronous}",
+            "wal_autocheckpoint=0",
+            "secure_delete=ON",
+            "cell_size_check=ON",
+        ):
+            link.cursor.execute(f"PRAGMA {pragma}").fetchall()
+        link.raw.set_wal_hook(self._note_wal)
+        self.path.chmod(0o600)
+        sync_directory(self.path.parent)
+        link.raw.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._writer = link
+        return link
+
+    def reader(self) -> SqliteLink | None:
+        return SqliteLink(self.path, read_only=True, cache_kib=READER_CACHE_KIB) if self.several else None
+
+    def begin(self, cursor: Cursor) -> None:
+        cursor.execute("BEGIN IMMEDIATE")
+
+    def in_transaction(self) -> bool:
+        return self._writer is not None and self._writer.raw.in_transaction
+
+    def insert_many(self, cursor: Cursor, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> None:
+        start = 0
+        for size in ROWS_PER_STEP:
+            while len(rows) - start >= size:
+                part = rows[start : start + size]
+                cursor.execute(_widened(statement.sql, size), [value for row in part for value in row])
+                start += size
+
+    def committed(self, *, erase: bool) -> None:
+        self._erase_due = self._erase_due or erase
+        if self._erase_due:
+            self._erase_due = not self._truncate_wal()
+        elif self._wal_pages >= WAL_PAGES:
+            self._checkpoint()
+
+    def failure(self, error: Exception) -> Failure:
+        if isinstance(error, apsw.FullError):
+            return Failure(Refused(E.STORE_DOWN, f"the disk that holds {self.path} is full"), False)
+        if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+            return Failure(Refused(E.CORRUPT, f"SQLite finds {self.path} damaged: {error}"), True)
+        if isinstance(error, apsw.BusyError):
+            return Failure(Refused(E.STORE_DOWN, f"another process holds {self.path}"), False)
+        if isinstance(error, (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError)):
+            return Failure(Refused(E.STORE_DOWN, f"reading or writing {self.path} failed: {error}"), True)
+        return Failure(Refused(E.BUG, f"the store's statement failed: {type(error).__name__}: {error}"), False)
+
+    def closing(self) -> None:
+        self._truncate_wal()
+
+    def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        """Write the WAL back without waiting for readers; a WAL that readers kept from resetting is waited
+        for.
+        """
+        patient = self._wal_pages >= 16 * WAL_PAGES
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if patient else apsw.SQLITE_CHECKPOINT_PASSIVE
+        try:
+            self._checkpointed(mode)
+        except apsw.BusyError:
+            log.warning("wal_busy", pages=self._wal_pages)
+
+    def _truncate_wal(self) -> bool:
+        """Whether the WAL is now empty; False while a reader (a backup, say) still needs it."""
+        try:
+            self._checkpointed(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            log.warning("wal_busy", pages=self._wal_pages)
+            return False
+        return True
+
+    def _checkpointed(self, mode: int) -> None:
+        if self._writer is not None:
+            self._writer.raw.wal_checkpoint(mode=mode)
+
+
+@cache
+def _widened(sql: str, rows: int) -> str:
+    """An INSERT of one row as one of many: its VALUES group repeated."""
+    start = sql.index(" VALUES (") + len(" VALUES ")
+    depth, end = 0, start
+    for end in range(start, len(sql)):
+        depth += {"(": 1, ")": -1}.get(sql[end], 0)
+        if depth == 0:
+            break
+    group = sql[start : end + 1].replace(", ?", ",?")  # apsw keeps statements of up to 16 KiB prepared
+    return sql[:start] + ",".join([group] * rows) + sql[end + 1 :]
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
