@@ -372,8 +372,8 @@ class WriteTx(Protocol):
     def append(self, rows: Sequence[ChangeRow]) -> None:
         """Append rows to the log, in the order of their seqs, and bring `memories` up to date.
 
-        A namespace's row goes with a `put_namespace` of the caller: the log keeps its detail as JSON, the store does not
-        read it. Raises Refused(BUG) for a gap, an unreserved seq or a commit time that goes back.
+        A namespace's row goes with a `put_namespace` of the caller: the log keeps its detail as JSON, which the store
+        does not read. Raises Refused(BUG) for a gap, an unreserved seq or a commit time that goes back.
         """
 
     def put_namespace(self, namespace: Namespace) -> None:
@@ -415,7 +415,7 @@ class Store(Protocol):
 
     def changes(self, from_seq: int, to_seq: int, *, ns_id: int | None = None, payloads: bool = True,
                 limit: int = 1000) -> list[ChangeRow]:  # fmt: skip
-        """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with the payloads."""
+        """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with payloads."""
 
     def rows(self, seqs: Sequence[int], *, payloads: bool = True, vectors: bool = False) -> dict[int, ChangeRow]:
         """Rows by seq, with kind, payload, content_type, digest, vector, features and metadata of the row at content_seq.
