@@ -7,7 +7,18 @@ from importlib import import_module
 import typer
 
 # One line per module of sfmctl.commands, in the order of the help; each has `register(memory: typer.Typer) -> None`.
-VERB_MODULES = ("memory_profile",)
+VERB_MODULES = (
+    "memory_store",
+    "memory_recall",
+    "memory_replay",
+    "memory_read",
+    "memory_change",
+    "memory_transfer",
+    "memory_watch",
+    "memory_namespace",
+    "memory_demo",
+    "memory_connection",
+)
 
 
 def register(app: typer.Typer) -> None:
