@@ -17,14 +17,12 @@ import typer
 
 from sfmctl import connection, render
 from sfmctl.codes import C
-from sfmctl.exits import Exit
 from sfmctl.fault import Fault
 
 if TYPE_CHECKING:
-    from sfmd.errors import Refused
     from sfmd.rpc.client import Client
 
-PANEL = "Connection (flags beat SFM_* variables, which beat the profile)"
+PANEL = "Connection: flags beat SFM_* variables, which beat the profile"
 
 
 def complete_namespace(ctx: typer.Context, _: list[str], incomplete: str) -> list[str]:
@@ -39,29 +37,28 @@ def complete_namespace(ctx: typer.Context, _: list[str], incomplete: str) -> lis
 
 NamespaceOption = Annotated[
     str,
-    typer.Option("--namespace", "-n", help="The namespace. [SFM_NAMESPACE, profile]", rich_help_panel=PANEL,
+    typer.Option("--namespace", "-n", help="The namespace. [SFM_NAMESPACE]", rich_help_panel=PANEL,
                  autocompletion=complete_namespace),
 ]  # fmt: skip
-ProfileOption = Annotated[
-    str, typer.Option("--profile", help="An entry of profiles.yaml. [SFM_PROFILE]", rich_help_panel=PANEL)
-]
+ProfileOption = Annotated[str, typer.Option("--profile", help="A profile's name. [SFM_PROFILE]", rich_help_panel=PANEL)]
 AddressOption = Annotated[
     str, typer.Option("--address", help="host:port of the daemon. [SFM_ADDRESS]", rich_help_panel=PANEL)
 ]
 CaOption = Annotated[
-    str, typer.Option("--ca", help="The CA's certificate, a PEM file. [SFM_CA_FILE]", rich_help_panel=PANEL)
+    str,
+    typer.Option("--ca-file", "--ca", help="The CA's certificate, a PEM file. [SFM_CA_FILE]", rich_help_panel=PANEL),
 ]
 TokenFileOption = Annotated[
     str, typer.Option("--token-file", help="A file with the bearer token. [SFM_TOKEN_FILE]", rich_help_panel=PANEL)
 ]
 ServerNameOption = Annotated[
     str,
-    typer.Option("--server-name", help="The name in the certificate, when the address is another. [SFM_SERVER_NAME]",
+    typer.Option("--server-name", help="The name in the certificate, if another. [SFM_SERVER_NAME]",
                  rich_help_panel=PANEL),
 ]  # fmt: skip
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("--timeout", help="Seconds for each call; 30 when not given. [SFM_TIMEOUT]", min=0.001,
+    typer.Option("--timeout", help="Seconds for a call; 30 when not given. [SFM_TIMEOUT]", min=0.001,
                  rich_help_panel=PANEL),
 ]  # fmt: skip
 
@@ -70,7 +67,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
     "namespace": (NamespaceOption, ""),
     "profile": (ProfileOption, ""),
     "address": (AddressOption, ""),
-    "ca": (CaOption, ""),
+    "ca_file": (CaOption, ""),
     "token_file": (TokenFileOption, ""),
     "server_name": (ServerNameOption, ""),
     "timeout": (TimeoutOption, None),
@@ -78,7 +75,7 @@ SHARED: dict[str, tuple[Any, Any]] = {
 
 
 def _given(params: dict[str, Any]) -> dict[str, str]:
-    return {name: params.get(name) or "" for name in connection.ENVIRONMENT}
+    return {name: params.get(name) or "" for name in connection.FIELDS}
 
 
 class Link:
@@ -91,53 +88,27 @@ class Link:
     @property
     def namespace(self) -> str:
         """The namespace in use. Raises a usage fault when none was said anywhere."""
-        if not self.connection.namespace:
+        if not self.connection.profile.namespace:
             raise C.USAGE.fault(
                 "which namespace?", why="neither -n, SFM_NAMESPACE nor the profile names one",
                 next_step="add -n NAME; sfmctl memory namespace list shows them",
             )  # fmt: skip
-        return self.connection.namespace
+        return self.connection.profile.namespace
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """An open client whose refusals are faults with the daemon's own code."""
+    def client(self, *, stream_s: float | None = None) -> Iterator[Client]:
+        """An open client whose failures are faults with a stable code. `stream_s` bounds uploads and exports."""
         try:
-            from sfmd.errors import Refused
-            from sfmd.rpc.client import Client
+            from sfmd.rpc.client import CallFailed, Client, Timeouts
         except ImportError as error:
             raise C.EXTRA.fault("the gRPC client is not installed", why=str(error)) from error
+        found = self.connection
+        timeouts = Timeouts(call_s=found.timeout_s, **({} if stream_s is None else {"stream_s": stream_s}))
         try:
-            with open_client(Client, self.connection) as client:
+            with Client(found.profile, timeouts=timeouts) as client:
                 yield client
-        except Refused as refused:
-            raise fault_of(refused, self.connection) from refused
-
-
-def open_client(make: type[Client], found: connection.Connection) -> Client:
-    """The sync client for a resolved connection."""
-    return make(
-        found.address, ca=found.ca, token=found.token, token_file=found.token_file, server_name=found.server_name,
-        timeout_s=found.timeout_s,
-    )  # fmt: skip
-
-
-def exit_of(code: str) -> Exit:
-    """The exit code for one of the daemon's codes: unreachable, out of time, or a typed refusal."""
-    from sfmd.errors import E
-
-    if code in {E.NOT_REACHED.code, E.UNTRUSTED.code}:
-        return Exit.UNDETERMINED
-    return Exit.TIMED_OUT if code == E.DEADLINE.code else Exit.REFUSED
-
-
-def fault_of(refused: Refused, found: connection.Connection | None = None) -> Fault:
-    """A refusal of the daemon, or of the way to it, as the fault that people see."""
-    where = ""
-    if found is not None and exit_of(refused.code.code) is not Exit.REFUSED:
-        where = f"address {found.address} from {found.sources.get('address', 'default')}"
-    what = refused.message if refused.message != refused.code.title else refused.code.title
-    why = "; ".join(part for part in (refused.code.title if what != refused.code.title else "", where) if part)
-    return Fault(refused.code.code, what, why=why, next_step=refused.code.next_step, exit_=exit_of(refused.code.code))
+        except CallFailed as failed:
+            raise connection.fault_of(failed, found) from failed
 
 
 def linked(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -150,9 +121,7 @@ def linked(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
         def run(**values: Any) -> Any:
             asked = {name: values.pop(name, default) for name, (_, default) in SHARED.items()}
-            found = connection.resolve(
-                _given(asked), os.environ, profile=asked["profile"], timeout_s=asked["timeout"]
-            )
+            found = connection.resolve(_given(asked), os.environ, profile=asked["profile"], timeout_s=asked["timeout"])
             return command(Link(found, asked["output"]), **values)
 
         parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]

@@ -23,7 +23,7 @@ def outcome_name(value: int) -> str:
     """CREATED, DUPLICATE … of the wire's number."""
     from sfmd.rpc.gen import memory_pb2 as pb
 
-    return str(pb.Outcome.Name(value))  # type: ignore[arg-type]
+    return str(pb.Outcome.Name(value))
 
 
 def number(value: float) -> float | str:

@@ -63,5 +63,3 @@ def read(path: str) -> pb.ReplayRequest:
         raise C.INPUT.fault(f"{where} is no receipt file", why=str(error),
                             next_step="sfmctl memory recall … --receipt FILE writes one") from error  # fmt: skip
     return made
-
-

@@ -1,7 +1,8 @@
 """Memories as JSON lines: what `import` and `store --jsonl` read and what `export` writes, byte for byte.
 
-A payload that is UTF-8 text is written as `payload_text`, any other as `payload_base64`; both give the same bytes back.
-People may write `payload` (any JSON value) or `text` alone. Unknown keys are refused, so that a misspelt one is noticed.
+A payload that is UTF-8 text is written as `payload_text`, any other as `payload_base64`; both give the same bytes
+back. People may write `payload` (any JSON value) or `text` alone. Unknown keys are refused, so that a misspelt one is
+noticed.
 """
 
 from __future__ import annotations

@@ -79,4 +79,3 @@ def _npy(content: bytes) -> bytes:
     if (kind[0] == ">") == (sys.byteorder == "little") and kind[0] != "=":
         values.byteswap()
     return _floats32(values)
-

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-
 import typer
 
 from sfmctl import connection, render
+from sfmctl.link import Link, linked
 
 
 def register(memory: typer.Typer) -> None:
@@ -15,24 +13,17 @@ def register(memory: typer.Typer) -> None:
     memory.command("connection")(show)
 
 
-def show(
-    profile: str = typer.Option("", "--profile", help="The profile to use."),
-    output: render.OutputOption = render.Output.TABLE,
-) -> None:
-    """Show the address, certificate and token file in use, and where each comes from."""
-    found = connection.resolve({}, os.environ, profile=profile)
-    rows: list[tuple[str, str, str]] = []
-    for name in connection.ENVIRONMENT:
-        value = getattr(found, name) or ("(from SFM_TOKEN)" if name == "token_file" and found.token else "")
-        rows.append((name, value, found.sources.get(name, "not set")))
-
-    def tables() -> Iterable[object]:
-        yield render.table([render.Column("what"), render.Column("value", fold=True), render.Column("from")], rows)
-
+@linked()
+def show(link: Link) -> None:
+    """Show the address, certificate, token file and namespace in use, and where each comes from."""
+    found = link.connection
+    rows = [(name, getattr(found.profile, name), found.sources[name]) for name in connection.FIELDS]
     render.result(
-        output,
+        link.output,
         "Connection",
         json_body=lambda: {"connection": {name: {"value": value, "from": source} for name, value, source in rows}},
         short_rows=lambda: rows,
-        tables=tables,
+        tables=lambda: [
+            render.table([render.Column("what"), render.Column("value", fold=True), render.Column("from")], rows)
+        ],
     )

@@ -42,6 +42,15 @@ def build(namespace: str, text: str, vector: str) -> pb.RecallRequest:
     return request
 
 
+def ask(link: Link, request: pb.RecallRequest) -> pb.RecallReply:
+    """Send a recall; it is retried where that may help. Raises a Fault."""
+    with link.client() as client:
+        from sfmd.rpc.client import pb
+        from sfmd.rpc.requests import Unary
+
+        return client.call(Unary("Recall", request, pb.RecallReply, retry=True))
+
+
 def _scoring(request: pb.RecallRequest, alpha: float | None, beta: float | None, now: str, as_of: int | None) -> None:
     now_s = asked.moment("--now", now)
     for name, value in (("alpha", alpha), ("beta", beta), ("now_s", now_s), ("as_of_seq", as_of)):
@@ -84,8 +93,7 @@ def recall(
     if min_seq is not None:
         request.min_seq = min_seq
     request.filter.CopyFrom(asked.filter_of(kind, from_, to, where))
-    with link.client() as client:
-        reply = client.recall(request)
+    reply = ask(link, request)
     if receipt:
         receipts.write(receipt, request, reply.receipt)
     show(link, reply)
@@ -97,7 +105,9 @@ def show(link: Link, reply: pb.RecallReply) -> None:
         link.output,
         "Recall",
         json_body=lambda: memory_views.recall_fields(reply),
-        short_rows=lambda: [[f"{h.score:.6g}", h.id, memory_views.snippet(h.payload, h.content_type)] for h in reply.hits],
+        short_rows=lambda: [
+            [f"{h.score:.6g}", h.id, memory_views.snippet(h.payload, h.content_type)] for h in reply.hits
+        ],
         tables=lambda: [memory_views.hits_table(reply.hits), summary(reply)],
     )  # fmt: skip
 
@@ -126,11 +136,12 @@ def explain(
     request = build(link.namespace, "" if vector else text, vector)
     _scoring(request, alpha, beta, now, as_of)
     request.k, request.omit_payload = MOST_HITS, True
-    with link.client() as client:
-        reply = client.recall(request)
+    reply = ask(link, request)
     hit = next((h for h in reply.hits if h.id == id_), None)
     if hit is None:
-        render.note(f"{id_} is not among the {len(reply.hits):,} best of {reply.rows_total:,} memories for this question")
+        render.note(
+            f"{id_} is not among the {len(reply.hits):,} best of {reply.rows_total:,} memories for this question"
+        )
         render.result(link.output, "Explanation", json_body=lambda: {"id": id_, "hit": None}, short_rows=lambda: [],
                       tables=lambda: [])  # fmt: skip
         raise typer.Exit(Exit.CHECK_FAILED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,8 +15,6 @@ from sfmctl.link import Link, linked
 
 if TYPE_CHECKING:
     from sfmd.rpc.gen import memory_pb2 as pb
-
-CHUNK = 256
 
 
 def register(memory: typer.Typer) -> None:
@@ -31,7 +28,8 @@ def store(
     text: Annotated[str, typer.Argument(help="The text to store and embed; - is stdin.")] = "",
     id_: Annotated[str, typer.Option("--id", help="Its id; the daemon makes one when not given.")] = "",
     payload: Annotated[
-        str, typer.Option("--payload", metavar="FILE", help="Payload bytes, kept as they are; - is stdin. Default: TEXT.")
+        str,
+        typer.Option("--payload", metavar="FILE", help="Payload bytes, kept as they are; - is stdin."),
     ] = "",
     content_type: Annotated[
         str, typer.Option("--content-type", help="Of the payload; application/json must parse.")
@@ -72,7 +70,11 @@ def store(
         "idempotency_key": idempotency_key, "metadata_json": metadata_json,
     }  # fmt: skip
     record = {name: value for name, value in record.items() if value}
-    optional = {"importance": importance, "expected_version": expected_version, "event_time_s": asked.moment("--at", at)}
+    optional = {
+        "importance": importance,
+        "expected_version": expected_version,
+        "event_time_s": asked.moment("--at", at),
+    }
     record |= {name: value for name, value in optional.items() if value is not None}
     if metadata:
         record["metadata"] = asked.option("--metadata", lambda: quantities.pairs(metadata, quantities.scalar))
@@ -80,7 +82,7 @@ def store(
         record["features"] = asked.option("--feature", lambda: quantities.pairs(feature, float))
     message = _message(record, asked.text(text), payload, vector)
     with link.client() as client:
-        reply = client.store(link.namespace, message)
+        reply = client.store_input(link.namespace, message)
     _show(link, reply)
 
 
@@ -125,8 +127,7 @@ def _store_lines(link: Link, path: str) -> None:
     except records.BadLine as error:
         raise C.INPUT.fault(f"{path}: {error}", why="nothing was stored") from error
     with link.client() as client:
-        reply = client.store_batch(link.namespace, _chunks(items))
-    rows = [_item_fields(item) for item in reply.items]
+        rows = [_item_fields(item) for item in client.store_many(link.namespace, items)]
     bad = [row for row in rows if "error" in row]
     counts: dict[str, int] = {}
     for row in rows:
@@ -147,12 +148,6 @@ def _store_lines(link: Link, path: str) -> None:
     )  # fmt: skip
     if bad:
         raise typer.Exit(Exit.REFUSED)
-
-
-def _chunks(items: list[pb.MemoryInput]) -> Iterator[list[pb.MemoryInput]]:
-    walk = iter(items)
-    while chunk := list(islice(walk, CHUNK)):
-        yield chunk
 
 
 def _item_fields(item: pb.ItemOutcome) -> dict[str, Any]:

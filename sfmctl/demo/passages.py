@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from sfmctl.demo.sources import Source
 
 RECIPE = "docstring passages 1"
-"""Changes whenever the text, ids, importance or times of passages would: a data directory of an older one is renewed."""
+"""Changes whenever the text, ids, importance or times of passages would: older data are renewed."""
 LEAST_CHARS, AIM_CHARS, MOST_CHARS = 60, 500, 1200
 YEAR_S = 365 * 86_400
 
@@ -124,7 +124,7 @@ def cut(docstring: str) -> list[str]:
 
 
 def build(sources: Sequence[Source], limit: int) -> list[Passage]:
-    """About `limit` passages, each text once: the standard library, then the packages' most imported modules, each whole."""
+    """About `limit` passages, each text once: the standard library, then the packages' most imported modules."""
     imported = count_imports(sources)
     made: dict[str, Passage] = {}
     for source in sorted(sources, key=lambda s: (not s.standard, -imported[s.module], s.module)):

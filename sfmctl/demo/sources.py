@@ -66,7 +66,7 @@ def find(folders: tuple[Path, ...] | None = None) -> list[Source]:
 
 
 def fingerprint(sources: list[Source], recipe: str) -> str:
-    """What the passages depend on: names, sizes and times of the files, and the version of the recipe that cuts them."""
+    """What the passages depend on: names, sizes and times of the files, and the recipe that cuts them."""
     digest = hashlib.sha256(recipe.encode())
     for source in sources:
         digest.update(f"{source.module}\0{source.size}\0{source.mtime_ns}\n".encode())

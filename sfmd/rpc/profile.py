@@ -69,7 +69,7 @@ def load_profile(name: str = "", env: Mapping[str, str] = os.environ, **given: s
     found = _parse(path) if path.exists() else Profile()
     names = [f.name for f in fields(Profile)]
     of_env = {n: env[f"SFM_{n.upper()}"] for n in names if env.get(f"SFM_{n.upper()}")}
-    return replace(found, **of_env, **{k: v for k, v in given.items() if v})
+    return replace(found, **{**of_env, **{k: v for k, v in given.items() if v}})
 
 
 def save_profile(profile: Profile, name: str = "default", env: Mapping[str, str] = os.environ) -> Path:

@@ -1,0 +1,200 @@
+"""`sfmctl memory export` and `import`: a namespace as JSON lines, every payload and vector back byte for byte."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sfmctl import asked, memory_views, progress, records, render
+from sfmctl.codes import C
+from sfmctl.exits import Exit
+from sfmctl.link import Link, linked
+
+if TYPE_CHECKING:
+    from sfmd.rpc.client import Client
+    from sfmd.rpc.gen import memory_pb2 as pb
+
+DAY_S = 86_400.0
+
+
+def register(memory: typer.Typer) -> None:
+    """Add the verbs."""
+    memory.command("export")(export)
+    memory.command("import")(import_)
+
+
+@linked()
+def export(
+    link: Link,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; - is stdout.")] = "-",
+    vectors: Annotated[bool, typer.Option("--vectors/--no-vectors", help="With vectors, which import needs.")] = True,
+    as_of: Annotated[int | None, typer.Option("--as-of", metavar="SEQ", min=0, help="As it was at that seq.")] = None,
+    kind: asked.KindsOption = None,
+    from_: asked.FromOption = "",
+    to: asked.ToOption = "",
+    where: asked.WhereOption = None,
+) -> None:
+    """Write every live memory as a JSON line, as of one moment, in the order of ids.
+
+    The first line describes the namespace. A file appears only when it is complete.
+    """
+    wanted = asked.filter_of(kind, from_, to, where)
+    with link.client(stream_s=DAY_S) as client, _target(file) as out:
+        stream = client.export(link.namespace, as_of_seq=as_of, include_vectors=vectors, filter=wanted)
+        head = next(stream)
+        header = {records.HEADER_KEY: 1, "namespace": memory_views.namespace_fields(head.namespace), "seq": head.seq}
+        out.write((records.line(header) + "\n").encode())
+        count = 0
+        with progress.counting("export", head.total) as advance:
+            for message in chain((head,), stream):
+                for memory in message.memories:
+                    out.write((records.line(records.of_memory(memory)) + "\n").encode())
+                count += len(message.memories)
+                advance(len(message.memories))
+    if file != "-":
+        fields = {"file": file, "memories": count, "seq": head.seq}
+        render.result(link.output, "Exported", json_body=lambda: {"exported": fields},
+                      short_rows=lambda: [[count, head.seq, file]],
+                      tables=lambda: [f"{count:,} memories as of seq {head.seq} in {file}"])  # fmt: skip
+
+
+@contextmanager
+def _target(file: str) -> Iterator[IO[bytes]]:
+    """The file to write: standard output, or a draft beside `file` that replaces it once all is written."""
+    if file == "-":
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(file)
+    try:
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            with path.open("wb") as out:  # a pipe or device cannot be replaced
+                yield out
+            return
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise C.OUTPUT.fault(f"{file} cannot be written", why=error.strerror or str(error)) from error
+    draft = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as out:
+            yield out
+        draft.replace(path)
+    except OSError as error:
+        raise C.OUTPUT.fault(f"{file} cannot be written", why=error.strerror or str(error)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@linked()
+def import_(
+    link: Link,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - is stdin.")],
+    create: Annotated[
+        bool, typer.Option("--create", help="Make the namespace as the export's first line describes it.")
+    ] = False,
+) -> None:
+    """Store JSON lines, as `export` writes them or with `text` alone.
+
+    A memory that is there already with the same content is a duplicate and changes nothing, so an import that broke
+    off can simply be run again. Leaves with 7 when the daemon refused a line.
+    """
+    with link.client(stream_s=DAY_S) as client, _source(file) as lines:
+        reply, sent = _send(link, client, lines, file, create)
+    counts = {"received": reply.received, "created": reply.created, "updated": reply.updated,
+              "duplicate": reply.duplicate, "conflict": reply.conflict, "rejected": reply.rejected}  # fmt: skip
+    errors = [{"item": e.index, "id": e.result.id, "code": e.error.code, "message": e.error.message}
+              for e in reply.first_errors]  # fmt: skip
+
+    def tables() -> Iterator[object]:
+        yield render.table([render.Column(name, right=True) for name in counts], [[f"{v:,}" for v in counts.values()]])
+        if errors:
+            yield ""
+            yield render.table(
+                [render.Column("item", right=True), render.Column("id"), render.Column("code"),
+                 render.Column("why", fold=True)],
+                [[e["item"], e["id"], e["code"], e["message"]] for e in errors],
+            )  # fmt: skip
+
+    render.result(
+        link.output, "Imported",
+        json_body=lambda: {"imported": counts, "sent": sent, "lastSeq": reply.last_seq, "firstErrors": errors},
+        short_rows=lambda: [[name, count] for name, count in counts.items()], tables=tables,
+    )  # fmt: skip
+    if reply.conflict or reply.rejected:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _send(link: Link, client: Client, lines: IO[bytes], file: str, create: bool) -> tuple[pb.ImportReply, int]:
+    sent = 0
+    header: dict[str, Any] = {}
+    items = records.read(lines, header=header.update)
+    try:
+        first = next(items, None)
+        namespace = link.namespace
+        if create:
+            _create(client, namespace, header)
+        with progress.counting("import", _lines_of(file)) as advance:
+
+            def counted() -> Iterator[pb.MemoryInput]:
+                nonlocal sent
+                if first is not None:
+                    yield first
+                    sent += 1
+                for item in items:
+                    yield item
+                    sent += 1
+                    advance(1)
+
+            return client.import_many(namespace, counted()), sent
+    except records.BadLine as error:
+        raise C.INPUT.fault(
+            f"{file}: {error}", why=f"the {sent:,} memories before it may be stored",
+            next_step="correct the line and run the same command again: what is there already stays as it is",
+        ) from error  # fmt: skip
+
+
+def _create(client: Client, namespace: str, header: dict[str, Any]) -> None:
+    """Make the namespace of an export's first line; the same again is no change."""
+    from sfmctl import exports
+
+    if not header:
+        raise C.INPUT.fault("--create needs the first line of an export, which describes the namespace")
+    try:
+        client.call(exports.create_request(namespace, header))
+    except (KeyError, TypeError, ValueError) as error:
+        raise C.INPUT.fault("the first line does not describe a namespace", why=repr(error)) from error
+
+
+@contextmanager
+def _source(file: str) -> Iterator[IO[bytes]]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        lines = Path(file).open("rb")  # noqa: SIM115 - closed below; an error here is not one of the caller's block
+    except OSError as error:
+        raise C.INPUT.fault(f"{file} cannot be read", why=error.strerror or str(error)) from error
+    with lines:
+        yield lines
+
+
+def _lines_of(file: str) -> int | None:
+    """How many lines a file has; None for what can be read only once."""
+    path = Path(file)
+    if file == "-" or not path.is_file():
+        return None
+    count = 0
+    with path.open("rb", buffering=0) as raw:
+        while block := raw.read(io.DEFAULT_BUFFER_SIZE * 128):
+            count += block.count(b"\n")
+    return count
