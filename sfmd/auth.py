@@ -86,6 +86,7 @@ class TokenFile:
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
+        self._file = str(path)
         self._clock = clock
         self._stamp: tuple[int, int, int] | None = None
         self._known: dict[str, tuple[bytes, Principal, float | None, float | None]] = {}
@@ -146,7 +147,7 @@ class TokenFile:
     def _reload(self) -> None:
         """Read the file again when it is another one. What cannot be read, or others may write, lets nobody in."""
         try:
-            at = self.path.stat()
+            at = os.stat(self._file)  # noqa: PTH116 - runs on every call
             stamp = (at.st_mtime_ns, at.st_ino, at.st_size)
             if stamp == self._stamp:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -26,7 +26,7 @@ from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.rules import RULES, SERVICE, Rule
-from sfmd.rpc.status import GRPC_STATUS, REQUEST_ID, message, trailing
+from sfmd.rpc.status import GRPC_STATUS, message, trailing
 
 _log = structlog.get_logger("sfmd.rpc")
 
@@ -55,19 +55,21 @@ class Endpoints:
         parse = _parser(GetMessageClass(method.input_type))
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(self._upload(behaviour, rule, parse))
+        # Registered as streams of requests, of which one is read: gRPC would leave a call without any for ever open.
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._download(behaviour, rule, parse))
-        return grpc.unary_unary_rpc_method_handler(self._single(behaviour, rule, parse))
+            return grpc.stream_stream_rpc_method_handler(self._download(behaviour, rule, parse))
+        return grpc.stream_unary_rpc_method_handler(self._single(behaviour, rule, parse))
 
     def _single(self, behaviour: Behaviour, rule: Rule, parse: Callable[[bytes], Any]) -> Behaviour:
-        async def single(raw: bytes, context: Context[Any, Any]) -> bytes:
+        async def single(_: Any, context: Context[Any, Any]) -> bytes:
             call = CALL.get()
             try:
+                raw = await self._only(context)
                 self._unary.enter()
                 try:
                     request = parse(raw)
                     authorise(call.principal, rule.names(request))
-                    return await self._answer(call, context, await behaviour(call, request))
+                    return self._answer(call, await behaviour(call, request))
                 finally:
                     self._unary.leave()
             except BaseException as error:
@@ -77,13 +79,13 @@ class Endpoints:
         return single
 
     def _upload(self, behaviour: Behaviour, rule: Rule, parse: Callable[[bytes], Any]) -> Behaviour:
-        async def upload(raws: AsyncIterator[bytes], context: Context[Any, Any]) -> bytes:
+        async def upload(_: Any, context: Context[Any, Any]) -> bytes:
             call = CALL.get()
             try:
                 self._streams.enter()
                 try:
-                    async with aclosing(self._messages(raws, call, rule, parse)) as requests:
-                        return await self._answer(call, context, await behaviour(call, requests))
+                    async with aclosing(self._messages(context, call, rule, parse)) as requests:
+                        return self._answer(call, await behaviour(call, requests))
                 finally:
                     self._streams.leave()
             except BaseException as error:
@@ -93,9 +95,10 @@ class Endpoints:
         return upload
 
     def _download(self, behaviour: Behaviour, rule: Rule, parse: Callable[[bytes], Any]) -> Behaviour:
-        async def download(raw: bytes, context: Context[Any, Any]) -> AsyncGenerator[bytes, None]:
+        async def download(_: Any, context: Context[Any, Any]) -> AsyncGenerator[bytes, None]:
             call = CALL.get()
             try:
+                raw = await self._only(context)
                 self._streams.enter()
                 try:
                     request = parse(raw)
@@ -105,26 +108,34 @@ class Endpoints:
                             yield self._bounded(reply)
                 finally:
                     self._streams.leave()
-                self._done(call, context, "OK")
+                self._done(call)
             except BaseException as error:
                 await self._fail(call, context, error)
                 raise
 
         return download
 
-    async def _messages(self, raws: AsyncIterator[bytes], call: Call, rule: Rule,
+    async def _only(self, context: Context[Any, Any]) -> bytes:
+        """The one request of a call. Raises Refused(MALFORMED) for a call without any."""
+        raw = await self._read(context)
+        if raw is None:
+            raise Refused(E.MALFORMED, "the call ended without a request")
+        return raw
+
+    async def _read(self, context: Context[Any, Any]) -> bytes | None:
+        """The next message, None at the end. Raises Refused(DEADLINE) when the caller stays silent for too long."""
+        try:
+            async with asyncio.timeout(self._limits.stream_idle_s):
+                raw = await context.read()
+        except TimeoutError:
+            raise Refused(E.DEADLINE, f"no message for {self._limits.stream_idle_s:g} s: the call ends") from None
+        return None if raw is grpc.aio.EOF else raw  # type: ignore[attr-defined]
+
+    async def _messages(self, context: Context[Any, Any], call: Call, rule: Rule,
                         parse: Callable[[bytes], Any]) -> AsyncGenerator[Any, None]:  # fmt: skip
         """Parsed messages of an upload. The first names the namespace; a later one may repeat it, never change it."""
         namespace: str | None = None
-        source = raws.__aiter__()
-        while True:
-            try:
-                async with asyncio.timeout(self._limits.stream_idle_s):
-                    raw = await anext(source)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise Refused(E.DEADLINE, f"no message for {self._limits.stream_idle_s:g} s; the stream ends") from None
+        while (raw := await self._read(context)) is not None:
             request = parse(raw)
             if namespace is None:
                 authorise(call.principal, rule.names(request))
@@ -140,14 +151,13 @@ class Endpoints:
             raise Refused(E.TOO_LARGE, f"{why}: ask for fewer (k, page_size), set max_bytes, or leave payloads out")
         return out
 
-    async def _answer(self, call: Call, context: Context[Any, Any], reply: Any) -> bytes:
+    def _answer(self, call: Call, reply: Any) -> bytes:
         out = self._bounded(reply)
-        self._done(call, context, "OK")
+        self._done(call)
         return out
 
-    def _done(self, call: Call, context: Context[Any, Any], status: str) -> None:
-        context.set_trailing_metadata(((REQUEST_ID, call.caller.request_id),))
-        self._metrics.request(call.method, status, time.perf_counter() - call.started_s)
+    def _done(self, call: Call) -> None:
+        self._metrics.request(call.method, "OK", time.perf_counter() - call.started_s)
 
     async def _fail(self, call: Call, context: Context[Any, Any], error: BaseException) -> None:
         """Count, log and answer. Returns only when `error` is one that gRPC itself must see (a cancelled task)."""

@@ -69,5 +69,5 @@ def _guess(status: grpc.StatusCode, words: str) -> Code:
     if status is grpc.StatusCode.UNAVAILABLE:
         return E.UNTRUSTED if any(mark in low for mark in _UNTRUSTED) else E.NOT_REACHED
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return E.TOO_LARGE if "larger than max" in low else E.BUSY
+        return E.TOO_LARGE if "larger than max" in low or "metadata size" in low else E.BUSY
     return _FALLBACK.get(status, E.BUG)

@@ -22,7 +22,7 @@ from sfmd.errors import E, Refused
 from sfmd.limits import InFlight
 from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
-from sfmd.rpc.rules import AUTHENTICATED, PUBLIC, RULES, SERVICE
+from sfmd.rpc.rules import AUTHENTICATED, PUBLIC, RULES, SERVICE, STREAMING
 from sfmd.rpc.status import GRPC_STATUS, REQUEST_ID, message, trailing
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Gatekeeper(_Interceptor):
             if rule is not None and not principal.may(rule.verb):
                 raise Refused(E.DENIED, f"principal {principal.name} lacks the verb {rule.verb}")
             handler = await continuation(handler_call_details)
-            if handler is not None:
-                (self._streams if handler.request_streaming or handler.response_streaming else self._unary).check()
+            if rule is not None:
+                (self._streams if method in STREAMING else self._unary).check()
         except Refused as refused:
             return self._refusal(method if method in RULES else "other", refused, request_id, started_s)
         CALL.set(Call(method, started_s, principal, Caller(principal.name, request_id)))

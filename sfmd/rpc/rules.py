@@ -72,6 +72,9 @@ RULES: dict[str, Rule] = {
     "Watch": Rule("read", _namespace),
 }
 
+STREAMING = frozenset({"StoreBatch", "Import", "Export", "Watch"})
+"""Counted against the bound of streams, all others against that of unary calls."""
+
 PUBLIC = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """Answer without a token: they say SERVING or NOT_SERVING and nothing else, and probes have no token."""
 
