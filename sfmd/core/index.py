@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from sfmd.core import files, merge
-from sfmd.core.model import F32, NEVER, Cancel, Found, IndexStats, Rows, Scoring, Where
+from sfmd.core.columns import Bool
+from sfmd.core.model import F32, F64, NEVER, Cancel, Found, IndexStats, Rows, Scoring, Where
 from sfmd.core.scan import Ask, Scan
 from sfmd.core.segment import Segment
 from sfmd.core.state import State
@@ -22,6 +23,8 @@ from sfmd.core.statistics import stats_of
 from sfmd.core.tail import Tail
 from sfmd.core.vectors import norm_error_max
 from sfmd.core.view import View, view_of
+
+_NOTHING: F64 = np.empty(0)
 
 
 class Index:
@@ -136,30 +139,34 @@ class Index:
         at = state.seq if seq is None else seq
         ask = Ask(q, k, now_s, at, used, where if where else None, min_score, cancelled)
         scan = Scan(ask)
-        if state.tail_n:
-            self._scan_tail(state, scan, ask)
         present = used is state.scoring and at >= state.seq
-        scan.run(self._plan(state, used, at, present))
+        parts = self._plan(state, used, at, present)
+        if state.tail_n:
+            tail = state.tail.block(state.tail_n)
+            scan.run(tail, self._tail_base(state, used), self._tail_matches(state, ask.where), parts)
+        else:
+            scan.run(None, _NOTHING, None, parts)
         return Found(
             hits=scan.answer(), seq=at, rows_total=state.live if at >= state.seq else self._visible(state, at),
             rows_scored=scan.rows_scored, bytes_touched=scan.rows_scored * self.dim * 4,
             path="impact" if present else "view",
         )  # fmt: skip
 
-    def _scan_tail(self, state: State, scan: Scan, ask: Ask) -> None:
-        n = state.tail_n
-        if ask.scoring is state.scoring:
-            if state.tail_base is None:
-                state.tail_base = state.tail.base(n, ask.scoring)
-            base = state.tail_base
-        else:
-            base = state.tail.base(n, ask.scoring)
-        matches = None
-        if ask.where:
-            if state.tail_columns is None:
-                state.tail_columns = state.tail.columns(n)
-            matches = state.tail_columns.mask(ask.where, state.tail.t_s[:n])
-        scan.tail(state.tail.block(n), base, matches)
+    def _tail_base(self, state: State, scoring: Scoring) -> F64:
+        """`base_of` for the tail, kept for the state's own scoring."""
+        if scoring is not state.scoring:
+            return state.tail.base(state.tail_n, scoring)
+        if state.tail_base is None:
+            state.tail_base = state.tail.base(state.tail_n, scoring)
+        return state.tail_base
+
+    def _tail_matches(self, state: State, where: Where | None) -> Bool | None:
+        """bool[n] of the tail's rows that pass the filter; None without one."""
+        if where is None:
+            return None
+        if state.tail_columns is None:
+            state.tail_columns = state.tail.columns(state.tail_n)
+        return state.tail_columns.mask(where, state.tail.t_s[: state.tail_n])
 
     def _plan(self, state: State, scoring: Scoring, at: int, present: bool) -> list[tuple[Segment, View]]:
         """Segments that a read may need, each with its view; those wholly ended by then are left out."""

@@ -102,9 +102,9 @@ class Where:
         return bool(self.kinds or self.metadata or self.from_s is not None or self.to_s is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
-    """One hit's score taken apart. `log2_score` is their sum, left to right."""
+    """One hit's score taken apart. `log2_score` is their sum, left to right. Not frozen only because that is slower."""
 
     seq: int
     id: bytes

@@ -2,25 +2,30 @@
 
 Guards the rule that recall is exact: float32 only ever bounds. Every row whose upper bound reaches the k-th lower bound
 is scored again by the definition (score.terms), and only those scores rank.
+
+Bounds live on one linear scale: 2^((L - reference) / beta), where the reference is the best that any row could reach.
+On it a row of a class is worth s * weight * factor, and the query's time is in the factor alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfmd.core.columns import Bool
 from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Where
-from sfmd.core.score import terms
+from sfmd.core.score import ages_in_half_lives, terms
 from sfmd.core.segment import Block, Segment
 from sfmd.core.vectors import similarity
-from sfmd.core.view import LAST_BLOCK_ROWS, View
+from sfmd.core.view import BLOCK_ROWS, View
 
 GATHER_BELOW = 0.3
 """Share of a block's rows that pass the filter below which they are gathered rather than scanned with the others."""
+LEAST_FACTOR = 2.0**-900
+"""Classes further behind than this are bounded from above only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +45,26 @@ class Ask:
 class Best:
     """Candidates so far: which rows, their upper bounds, and `floor`, the k-th best lower bound (never falling)."""
 
-    def __init__(self, k: int, floor: float) -> None:
+    def __init__(self, k: int) -> None:
         self.k = k
-        self.floor = floor
+        self.floor = 0.0
         self._lower: F64 = np.empty(0)
         self.found: list[tuple[Block, I64, F64]] = []
 
     def offer(self, block: Block, rows: I64, lower: F64, upper: F64) -> None:
-        """Take rows with bounds on their L; those below the floor are dropped."""
-        keep = upper >= self.floor
-        if not keep.all():
-            rows, lower, upper = rows[keep], lower[keep], upper[keep]
-        if rows.size == 0:
-            return
+        """Take rows with bounds on the linear scale."""
         self.found.append((block, rows, upper))
-        pool = np.concatenate([self._lower, lower])
+        pool = np.concatenate((self._lower, lower))
         if pool.size >= self.k:
-            pool = np.partition(pool, pool.size - self.k)[pool.size - self.k :]
+            pool.partition(pool.size - self.k)
+            pool = pool[pool.size - self.k :]
             self.floor = max(self.floor, float(pool[0]))
         self._lower = pool
 
 
-def dot_error(q: F32, dim: int) -> float:
-    """How far a float32 product with a unit vector can be from the exact one: D 2^-24 |q||v|, |v| a little above 1."""
-    return dim * 2.0**-24 * 1.001 * max(1.0, float(np.sqrt(np.dot(q, q)))) + 2.0**-40
+def dot_error(dim: int) -> float:
+    """How far a float32 product of two unit vectors can be from the exact one: D 2^-24, and a little for |v| > 1."""
+    return dim * 2.0**-24 * 1.001 + 2.0**-40
 
 
 class Scan:
@@ -71,64 +72,84 @@ class Scan:
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.error = dot_error(ask.q, ask.q.shape[0])
-        floor = math.log2(ask.min_score) - 1e-6 if ask.min_score > 0.0 else -math.inf
-        self.best = Best(ask.k, floor)
+        self.error = dot_error(ask.q.shape[0])
+        self.best = Best(ask.k)
         self.rows_scored = 0
-        self._dots = np.empty(LAST_BLOCK_ROWS, dtype=np.float32)
-        self._products = np.empty(LAST_BLOCK_ROWS, dtype=np.float32)
+        self._dots = np.empty(BLOCK_ROWS[-1], dtype=np.float32)
+        self._products = np.empty(BLOCK_ROWS[-1], dtype=np.float32)
         self._masks: dict[int, Bool] = {}
 
-    def _bounded(self, d: F32, base: F64, age: F64, slack: float) -> tuple[F64, F64]:
-        """Lower and upper bound of L for rows with float32 similarities d."""
-        beta = self.ask.scoring.beta
-        wide = d.astype(np.float64)
-        rest = base - age
-        with np.errstate(divide="ignore", invalid="ignore"):
-            upper = beta * np.log2(np.minimum(1.0, np.maximum(wide + self.error, 0.0))) + rest + slack
-            lower = beta * np.log2(np.minimum(1.0, np.maximum(wide - self.error, 0.0))) + rest - slack
-        return lower, upper
+    def run(
+        self, tail: Block | None, tail_base: F64, matches: Bool | None, parts: Sequence[tuple[Segment, View]]
+    ) -> None:
+        """Scan the tail, then the segments' blocks by falling bound, until no block can change the answer.
 
-    def _offer(self, block: Block, rows: I64, d: F32, base: F64, slack: float) -> None:
-        tau = np.asarray(self.ask.scoring.half_life_s)[block.half_life[rows]]
-        age = np.maximum(0.0, self.ask.now_s - block.t_s[rows]) / tau
-        if age.size:
-            slack += 2.0**-48 * float(age.max())
-        lower, upper = self._bounded(d, base, age, slack)
-        self.best.offer(block, rows, lower, upper)
-
-    def tail(self, block: Block, base: F64, matches: Bool | None) -> None:
-        """Score the unsorted tail: float64[N] `base` as in View, `matches` bool[N] for the filter."""
-        n = len(block)
-        if n == 0:
+        tail_base: float64[N] as in View; matches: bool[N] for the filter. Each segment comes with its view.
+        """
+        now_s = self.ask.now_s
+        rest: F64 | None = None
+        reference = -math.inf
+        if tail is not None:
+            rest = tail_base - ages_in_half_lives(tail.t_s, tail.half_life, self.ask.scoring, now_s)
+            reference = float(rest.max())
+        if parts:
+            shift = [(v.t_ref_s - now_s) / v.tau_s for _, v in parts]
+            bounds = np.concatenate([v.block_top + s for (_, v), s in zip(parts, shift, strict=True)])
+            tops = np.concatenate([v.class_top + s for (_, v), s in zip(parts, shift, strict=True)])
+            reference = max(reference, float(bounds.max()))
+        if reference == -math.inf:
             return
-        seen = (block.seq <= self.ask.seq) & (block.ended > self.ask.seq)
+        self._start(reference)
+        with np.errstate(divide="ignore"):
+            if tail is not None and rest is not None:
+                self._tail(tail, rest - reference, matches)
+            if parts:
+                self._segments(parts, bounds - reference, tops - reference)
+
+    def _start(self, reference: float) -> None:
+        ask = self.ask
+        if ask.min_score > 0.0:
+            least = (math.log2(ask.min_score) - reference) / ask.scoring.beta
+            self.best.floor = 2.0 ** min(least, 1.0) * (1.0 - 1e-6) if least > -1000.0 else 0.0
+        self._signed_reference = reference
+        self._reference = abs(reference)
+
+    def _tail(self, block: Block, rest: F64, matches: Bool | None) -> None:
+        """Score the unsorted tail; `rest` is all of L but the similarity, relative to the reference."""
+        ask = self.ask
+        seen = (block.seq <= ask.seq) & (block.ended > ask.seq)
         if matches is not None:
             seen &= matches
-        rows = np.flatnonzero(seen)
+        rows = seen.nonzero()[0]
         self.rows_scored += rows.size
         if rows.size == 0:
             return
-        d = np.vecdot(block.v[rows] if rows.size < n else block.v, self.ask.q)
-        kept = np.flatnonzero(d > -self.error)
-        self._offer(block, rows[kept], d[kept], base[rows[kept]], 1e-6)
+        whole = rows.size == len(block)
+        d = np.vecdot(block.v if whole else block.v[rows], ask.q).astype(np.float64)
+        worth = np.exp2((rest if whole else rest[rows]) / ask.scoring.beta)
+        slack = 1e-6 + 2.0**-47 * (self._reference + float(np.abs(rest).max() if np.isfinite(rest).all() else 1e9))
+        eps = slack / ask.scoring.beta
+        upper = (d + self.error) * worth * (1.0 + eps)
+        keep = (upper >= self.best.floor) & (d > -self.error)
+        lower = np.maximum((d - self.error) * worth * (1.0 - eps), 0.0)
+        self.best.offer(block, rows[keep], lower[keep], upper[keep])
 
-    def run(self, parts: Sequence[tuple[Segment, View]]) -> None:
-        """Scan segments, each under its view, by falling block bound, until no block can change the answer."""
-        if not parts:
-            return
-        bounds = np.concatenate([v.top + (v.t_ref_s - self.ask.now_s) / v.tau_s for _, v in parts])
-        owner = [(n, b) for n, (_, v) in enumerate(parts) for b in range(v.top.shape[0])]
-        for place in np.argsort(-bounds, kind="stable").tolist():
-            bound = float(bounds[place])
-            n, b = owner[place]
-            segment, view = parts[n]
-            slack = view.slack + 2.0**-48 * abs(bound)
-            if bound == -math.inf or bound + slack < self.best.floor:
+    def _segments(self, parts: Sequence[tuple[Segment, View]], bounds: F64, tops: F64) -> None:
+        beta = self.ask.scoring.beta
+        slack = max(v.slack for _, v in parts) + 2.0**-47 * (self._reference + 2.0**10)
+        eps = slack / beta
+        limits = (np.exp2(bounds / beta) * (1.0 + eps)).tolist()
+        factors = np.maximum(np.exp2(tops / beta), LEAST_FACTOR).tolist()
+        owner = [(segment, view, b) for segment, view in parts for b in range(len(view.starts) - 1)]
+        cancelled = self.ask.cancelled
+        order = range(len(owner)) if (bounds[1:] <= bounds[:-1]).all() else np.argsort(-bounds, kind="stable").tolist()
+        for place in order:
+            if limits[place] < self.best.floor or bounds[place] == -math.inf:
                 break
-            if self.ask.cancelled is not None and self.ask.cancelled():
+            if cancelled is not None and cancelled():
                 raise Cancelled
-            self._block(segment, view, b, bound, slack)
+            segment, view, b = owner[place]
+            self._block(segment, view, b, factors[place], eps)
 
     def _mask(self, segment: Segment) -> Bool | None:
         """bool[N] for the filter and for visibility, or None when every row of the segment is to be looked at."""
@@ -145,64 +166,91 @@ class Scan:
             self._masks[key] = mask
         return self._masks[key]
 
-    def _block(self, segment: Segment, view: View, b: int, bound: float, slack: float) -> None:
-        """Look at one block: float32 products against the floor, then float64 bounds for what passes."""
-        data, ask = segment.data, self.ask
-        low, high = int(view.starts[b]), int(view.starts[b + 1])
+    def _block(self, segment: Segment, view: View, b: int, factor: float, eps: float) -> None:
+        """Look at one block: float32 products s * weight against the floor; what passes becomes a candidate."""
+        data, best = segment.data, self.best
+        low, high = view.starts[b], view.starts[b + 1]
+        least = best.floor / factor * (1.0 - eps) - self.error * 1.001
+        weight = view.weight[low:high]
+        if view.falling[b] and weight[-1] < least:
+            high = low + max(1, high - low - int(weight[::-1].searchsorted(np.float32(least) * np.float32(1.0 - 1e-6))))
+            weight = weight[: high - low]
         mask = self._mask(segment)
-        inside = None if mask is None else mask[low:high]
-        if inside is not None:
-            passing = int(np.count_nonzero(inside))
-            if passing == 0:
+        if mask is not None:
+            inside = mask[low:high].nonzero()[0]
+            if inside.size == 0:
                 return
-            if passing < GATHER_BELOW * (high - low):
-                rows = np.flatnonzero(inside) + low
-                self.rows_scored += passing
-                d = np.vecdot(data.v[rows], ask.q)
-                self._offer(data, rows, d, view.base[rows], slack)
+            if inside.size < GATHER_BELOW * (high - low):
+                self.rows_scored += inside.size
+                p = np.vecdot(data.v[low + inside], self.ask.q) * weight[inside]
+                self._offer(segment, view, b, inside, p, factor, eps)
                 return
         n = high - low
         self.rows_scored += n
-        d = block_dots(data.v[low:high], ask.q, self._dots[:n])
-        p = np.multiply(d, view.weight[low:high], out=self._products[:n])
-        picked = np.flatnonzero(p >= self._least_product(bound, slack))
-        if inside is not None:
-            picked = picked[inside[picked]]
-        elif picked.size > 2 * ask.k + 32 and view.sound[b] and segment.t_max_s <= ask.now_s:
-            part = p[picked]
-            kth = float(np.partition(part, part.size - ask.k)[part.size - ask.k])
-            picked = picked[part >= kth * (1.0 - 1e-5) - 2.0 * self.error]
+        d = block_dots(data.v[low:high], self.ask.q, self._dots[:n])
+        p = np.multiply(d, weight, out=self._products[:n])
+        if mask is not None:
+            picked = inside[p[inside] >= least]
+        else:
+            if best.floor == 0.0 and n > 2 * best.k and view.sound[b] and segment.t_max_s <= self.ask.now_s:
+                kth = float(np.partition(p, n - best.k)[n - best.k])
+                least = max(least, kth * (1.0 - 2.0 * eps) - 2.0 * self.error * 1.001)
+            picked = (p >= least).nonzero()[0]
         if picked.size:
-            rows = picked + low
-            self._offer(data, rows, d[picked], view.base[rows], slack)
+            self._offer(segment, view, b, picked, p[picked], factor, eps)
 
-    def _least_product(self, bound: float, slack: float) -> float:
-        """The least s * weight that a hit of this block can have, given the floor; never above what float32 tells."""
-        room = (self.best.floor - bound - slack) / self.ask.scoring.beta
-        least = 2.0 ** min(room, 1.0) if room > -90.0 else 0.0
-        return least * (1.0 - 1e-6) - self.error * 1.001
+    def _offer(self, segment: Segment, view: View, b: int, picked: I64, p: F32, factor: float, eps: float) -> None:
+        """Turn products into bounds. Rows that weights do not bound from below are bounded by 0."""
+        wide = p.astype(np.float64)
+        upper = (wide + self.error) * (factor * (1.0 + eps))
+        if factor > LEAST_FACTOR and view.sound[b] and segment.t_max_s <= self.ask.now_s:
+            lower = (wide - self.error) * (factor * (1.0 - eps))
+        else:
+            lower = self._lower_bounds(segment, view, picked + view.starts[b], wide, factor, eps)
+        self.best.offer(segment.data, picked + view.starts[b], lower, upper)
+
+    def _lower_bounds(self, segment: Segment, view: View, rows: I64, p: F64, factor: float, eps: float) -> F64:
+        """Lower bounds where event times lie in the future or weights underflow: from the rows' own ages."""
+        data, scoring = segment.data, self.ask.scoring
+        d = p / view.weight[rows] - 2.0 * self.error
+        age = ages_in_half_lives(data.t_s[rows], data.half_life[rows], scoring, self.ask.now_s)
+        with np.errstate(under="ignore"):
+            worth = np.exp2((view.base[rows] - age - self._signed_reference) / scoring.beta)
+        out: F64 = np.where(view.weight[rows] > 2.0**-99, np.maximum(d, 0.0) * worth * (1.0 - 2.0 * eps), 0.0)
+        return out
 
     def answer(self) -> tuple[Terms, ...]:
         """The k best by the definition among the candidates, best first."""
         ask, floor = self.ask, self.best.floor
-        scored: list[Terms] = []
+        by_block: dict[int, tuple[Block, list[I64]]] = {}
         for block, rows, upper in self.best.found:
-            left = rows[upper >= floor]
-            if left.size == 0:
-                continue
-            s = similarity(ask.q, block.v[left]).tolist()
-            for n, row in enumerate(left.tolist()):
-                made = terms(
-                    ask.scoring, seq=int(block.seq[row]), id_=block.ids[row], s=s[n], r=float(block.r[row]),
-                    t_s=float(block.t_s[row]), half_life=int(block.half_life[row]),
-                    features=block.features[row].tolist(), now_s=ask.now_s,
-                )  # fmt: skip
-                if made is not None and 2.0**made.log2_score >= ask.min_score:
+            by_block.setdefault(id(block), (block, []))[1].append(rows[upper >= floor])
+        scored: list[Terms] = []
+        for block, parts in by_block.values():
+            for made in _exact(ask, block, np.concatenate(parts) if len(parts) > 1 else parts[0]):
+                if 2.0**made.log2_score >= ask.min_score:
                     scored.append(made)
         scored.sort(key=lambda t: (-t.log2_score, t.id))
         return tuple(scored[: ask.k])
 
 
+def _exact(ask: Ask, block: Block, rows: I64) -> Iterator[Terms]:
+    """The definition for chosen rows of one block; those that are no hit are left out."""
+    s = similarity(ask.q, block.v[rows]).tolist()
+    columns = (block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(),
+               block.half_life[rows].tolist(), block.features[rows].tolist())  # fmt: skip
+    for row, similar, seq, r, t_s, half_life, features in zip(rows.tolist(), s, *columns, strict=True):
+        made = terms(
+            ask.scoring, seq=seq, id_=block.ids[row], s=similar, r=r, t_s=t_s, half_life=half_life,
+            features=features, now_s=ask.now_s,
+        )  # fmt: skip
+        if made is not None:
+            yield made
+
+
 def block_dots(v: F32, q: F32, out: F32) -> F32:
-    """float32 products of one block with the query. A prefix bound or an int8 copy takes its place here."""
+    """float32 products of one block with the query. A prefix bound or an int8 copy takes its place here.
+
+    vecdot saturates the memory's bandwidth, which BLAS gemv does not.
+    """
     return np.vecdot(v, q, out=out)

@@ -1,7 +1,7 @@
 """A segment seen under one scoring: a float32 weight per row and an upper bound per block.
 
 The rows' order was fixed when the segment was built; a view gives exact bounds for any scoring. Under the scoring it
-was built for, blocks come out in falling order and a scan stops early; under another (a request's own alpha, a new
+was built for, weights fall along each class and a scan stops early; under another (a request's own alpha, a new
 normaliser version, a replay) the same scan runs with bounds that are merely looser. No answer depends on a view: it
 only decides which rows need not be looked at.
 """
@@ -17,50 +17,54 @@ from numpy.typing import NDArray
 from sfmd.core.model import F32, F64, I64, Scoring
 from sfmd.core.segment import Segment, base_and_key
 
-FIRST_BLOCK_ROWS = 512
-LAST_BLOCK_ROWS = 8192
+BLOCK_ROWS = (512, 1024, 2048, 4096)
 FLOOR = np.float32(2.0**-100)
-"""The least weight of a row relative to its block's best: an upper bound where float32 would underflow."""
+"""The least weight of a row relative to its class's best: an upper bound where float32 would underflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """Weights and bounds of one segment under one scoring; beta is folded in, so a block's test is s * weight.
+    """Weights and bounds of one segment under one scoring; beta is folded in, so that s * weight ranks a class's rows.
 
     base       float64[N]: alpha log2 i + sum w_j log2 f_j, to within `slack`
-    weight     float32[N]: an upper bound of 2^((key - top of its block) / beta), never below FLOOR
-    starts     int64[B + 1]: block b is rows starts[b]:starts[b+1], all of one half-life class
-    top        float64[B]: best key of the block relative to t_ref (-inf: no row can be a hit)
+    weight     float32[N]: 2^((key - top of its class) / beta), rounded up, never below FLOOR
+    starts     list of B + 1 rows: block b is rows starts[b]:starts[b + 1], all of one half-life class
+    block_top  float64[B]: best key of the block relative to t_ref (-inf: no row of it can be a hit)
+    class_top  float64[B]: best key of the block's class
     tau_s      float64[B]: half-life of the block's class
-    sound      bool[B]: no weight of the block sits at FLOOR, so weights are also lower bounds (but for `slack`)
+    falling    bool[B]: weights do not rise along the block
+    sound      bool[B]: no weight of the block sits at FLOOR, so that weights bound from below too (but for `slack`)
     t_ref_s    the event time that keys are relative to
-    slack      what float rounding may add to a bound, in log2
+    slack      what rounding may add to a bound, in log2
     """
 
     base: F64
     weight: F32
-    starts: I64
-    top: F64
+    starts: list[int]
+    block_top: F64
+    class_top: F64
     tau_s: F64
-    sound: NDArray[np.bool_]
+    falling: list[bool]
+    sound: list[bool]
     t_ref_s: float
     slack: float
 
 
-def block_starts(half_life: NDArray[np.integer]) -> I64:
-    """Block borders for rows grouped by class: sizes double from FIRST_BLOCK_ROWS to LAST_BLOCK_ROWS in each class."""
+def block_starts(half_life: NDArray[np.integer]) -> tuple[list[int], I64]:
+    """Block borders for rows grouped by class (sizes grow along BLOCK_ROWS in each class), and each block's class
+    number in order of appearance, int64[B]."""
     starts: list[int] = []
-    changes = np.flatnonzero(np.diff(half_life)) + 1
-    borders = [0, *changes.tolist(), len(half_life)]
-    for low, high in itertools.pairwise(borders):
-        size, at, repeated = FIRST_BLOCK_ROWS, low, 0
-        while at < high:
+    owner: list[int] = []
+    borders = [0, *(np.flatnonzero(np.diff(half_life)) + 1).tolist(), len(half_life)]
+    for number, (low, high) in enumerate(itertools.pairwise(borders)):
+        at = low
+        for size in itertools.chain(BLOCK_ROWS, itertools.repeat(BLOCK_ROWS[-1])):
+            if at >= high:
+                break
             starts.append(at)
+            owner.append(number)
             at += size
-            repeated += 1
-            if repeated == 2 and size < LAST_BLOCK_ROWS:
-                size, repeated = size * 2, 0
-    return np.array([*starts, len(half_life)], dtype=np.int64)
+    return [*starts, len(half_life)], np.array(owner, dtype=np.int64)
 
 
 def make_view(segment: Segment, scoring: Scoring) -> View:
@@ -68,24 +72,29 @@ def make_view(segment: Segment, scoring: Scoring) -> View:
     data = segment.data
     t_ref_s = segment.t_max_s
     base, key = base_and_key(data, scoring, t_ref_s)
-    starts = block_starts(data.half_life)
-    top = np.maximum.reduceat(key, starts[:-1])
-    sizes = np.diff(starts)
+    starts, owner = block_starts(data.half_life)
+    low = np.array(starts[:-1], dtype=np.int64)
+    block_top = np.maximum.reduceat(key, low)
+    first_of_class = np.flatnonzero(np.diff(owner, prepend=-1))
+    class_top = np.maximum.reduceat(block_top, first_of_class)[owner]
     with np.errstate(invalid="ignore", under="ignore"):
-        relative = (key - np.repeat(top, sizes)) / scoring.beta
+        relative = (key - np.repeat(class_top, np.diff(starts))) / scoring.beta
         exact = np.exp2(np.where(np.isnan(relative), -np.inf, relative))
     weight = np.nextafter(np.maximum(exact.astype(np.float32), FLOOR), np.float32(2))
+    rising = np.concatenate([np.diff(weight) > 0, [False]])
+    rising[low[1:] - 1] = False
     finite = key[np.isfinite(key)]
-    reach = float(np.abs(finite).max()) if finite.size else 0.0
     return View(
         base=base,
         weight=weight,
         starts=starts,
-        top=top,
-        tau_s=np.asarray(scoring.half_life_s)[data.half_life[starts[:-1]]],
-        sound=np.minimum.reduceat(exact, starts[:-1]) > float(FLOOR),
+        block_top=block_top,
+        class_top=class_top,
+        tau_s=np.asarray(scoring.half_life_s)[data.half_life[low]],
+        falling=(~np.logical_or.reduceat(rising, low)).tolist(),
+        sound=(np.minimum.reduceat(exact, low) > float(FLOOR)).tolist(),
         t_ref_s=t_ref_s,
-        slack=2.0**-48 * reach + 1e-6,
+        slack=2.0**-48 * (float(np.abs(finite).max()) if finite.size else 0.0) + 1e-6,
     )
 
 
@@ -108,8 +117,8 @@ def misordered(segment: Segment, scoring: Scoring) -> float:
     """Share of the segment's blocks whose bound rises above an earlier one's by more than a quarter bit: how much early
     stop suffers under `scoring`."""
     view = view_of(segment, scoring)
-    if view.top.shape[0] < 2:
+    if view.block_top.shape[0] < 2:
         return 0.0
     same = view.tau_s[1:] == view.tau_s[:-1]
-    best_before = np.minimum.accumulate(view.top)[:-1]
-    return float(np.count_nonzero(same & (view.top[1:] > best_before + 0.25)) / view.top.shape[0])
+    best_before = np.minimum.accumulate(view.block_top)[:-1]
+    return float(np.count_nonzero(same & (view.block_top[1:] > best_before + 0.25)) / view.block_top.shape[0])
