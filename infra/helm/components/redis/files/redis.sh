@@ -1,0 +1,95 @@
+#!/bin/sh
+# Starts one Redis node. Rules it guards: the ACL file is made anew from the Secrets at every start and whenever they
+# change, so an application's user exists on every node and outlives an ephemeral disk; a node that was the primary never
+# takes the role again before the others had their time to promote another.
+set -eu
+umask 077
+. /scripts/common.sh
+conf=/run/redis/redis.conf
+acl=/run/redis/users.acl
+
+write_acl() { # /users holds one file per application: ACL lines with hashed passwords
+  {
+    printf 'user default off\n'
+    printf 'user infra on #%s ~* &* +@all\n' "$(secret infra-password | tr -d '\n' | sha256sum | cut -d ' ' -f 1)"
+    printf 'user probe on #%s resetkeys resetchannels -@all +ping +role +info\n' "$(secret probe-password | tr -d '\n' | sha256sum | cut -d ' ' -f 1)"
+    for f in /users/*.acl; do [ ! -f "$f" ] || { cat "$f"; printf '\n'; }; done | sed '/^[[:space:]]*$/d'
+  } > "$acl.new"
+  mv "$acl.new" "$acl"
+}
+
+users_now() { cat /users/*.acl /secrets/* 2>/dev/null | sha256sum; }
+
+watch_users() { # the kubelet renews mounted Secrets; load what changed, and keep the old users when a line is wrong
+  seen=$(users_now)
+  while sleep 5; do
+    now=$(users_now)
+    [ "$now" != "$seen" ] || continue
+    old=$(cat "$acl"); write_acl
+    if answer=$(ask_redis "$NODE_HOST" ACL LOAD) && [ "$answer" = OK ]; then say 'users loaded anew'
+    else printf '%s\n' "$old" > "$acl"; say "users refused, the old ones stay: $answer"; fi
+    seen=$now
+  done
+}
+
+write_conf() {
+  cat > "$conf" <<EOF
+dir /data
+bind * -::*
+protected-mode no
+aclfile $acl
+maxmemory $MAXMEMORY
+maxmemory-policy $MAXMEMORY_POLICY
+appendonly yes
+appendfsync everysec
+save 900 1 300 100
+masteruser infra
+masterauth $(secret infra-password)
+enable-debug-command no
+EOF
+  if [ -n "$TLS_DIR" ]; then
+    cat >> "$conf" <<EOF
+port 0
+tls-port 6379
+tls-cert-file $TLS_DIR/tls.crt
+tls-key-file $TLS_DIR/tls.key
+tls-ca-cert-file $TLS_DIR/ca.crt
+tls-auth-clients no
+tls-replication yes
+EOF
+  else
+    printf 'port 6379\n' >> "$conf"
+  fi
+  if [ "$SENTINEL_COUNT" -gt 0 ]; then
+    printf 'replica-announce-ip %s\nreplica-announce-port 6379\nmin-replicas-max-lag 10\n' "$NODE_HOST" >> "$conf"
+  fi
+}
+
+choose_primary() { # prints the primary to replicate from, or nothing when this node is it
+  waited=0
+  while :; do
+    p=$(primary_by_sentinels); [ -n "$p" ] || p=$(primary_by_nodes)
+    if [ -n "$p" ] && [ "$p" != "$NODE_HOST" ] && [ "$(role_of "$p")" = master ]; then printf '%s' "$p"; return 0; fi
+    # Only the node the sentinels name, or the first one of a new set, may start as the primary, and only after a wait in
+    # which a failover would have shown itself.
+    if [ "$waited" -ge "$PROMOTION_WAIT_S" ]; then
+      if [ "$p" = "$NODE_HOST" ]; then return 0; fi
+      if [ -z "$p" ] && [ "${NODE_NAME##*-}" = 0 ]; then return 0; fi
+    fi
+    # a new set: nobody holds data yet, so there is nothing to wait for
+    if [ -z "$p" ] && [ "${NODE_NAME##*-}" = 0 ] && [ ! -e /data/.was-started ]; then return 0; fi
+    say "waiting for a primary (${waited} s; sentinels and nodes say: ${p:-nothing})"
+    sleep 2; waited=$((waited + 2))
+  done
+}
+
+write_acl
+write_conf
+if [ "$SENTINEL_COUNT" -gt 0 ]; then
+  wait_for_own_name
+  primary=$(choose_primary)
+  if [ -n "$primary" ]; then say "replica of $primary"; printf 'replicaof %s 6379\n' "$primary" >> "$conf"; else say 'starting as the primary'; fi
+fi
+: > /data/.was-started
+watch_users &
+exec redis-server "$conf"
