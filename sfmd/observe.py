@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import structlog
 import structlog.tracebacks
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -164,6 +164,28 @@ def _labelled(namespaces: Sequence[NamespaceStats]) -> Iterator[Metric]:
     yield from families.values()
 
 
+class FlightCollector(Collector):
+    """Shows the transport's bounds: how full they are, and how often they shed."""
+
+    def __init__(self) -> None:
+        self.flights: list[InFlight] = []
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: the server adds its bounds later."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Places taken, places there are, and calls shed, per kind of call."""
+        taken = GaugeMetricFamily("sfmd_grpc_in_flight", "Calls in flight.", labels=["kind"])
+        bound = GaugeMetricFamily("sfmd_grpc_in_flight_bound", "Calls that may be in flight.", labels=["kind"])
+        shed = CounterMetricFamily("sfmd_grpc_shed", "Calls shed for want of a place.", labels=["kind"])
+        for flight in self.flights:
+            taken.add_metric([flight.name], flight.now)
+            bound.add_metric([flight.name], flight.bound)
+            shed.add_metric([flight.name], flight.shed)
+        yield from (taken, bound, shed)
+
+
 class Metrics:
     """The registry of one daemon and the instruments of its transport."""
 
@@ -176,9 +198,8 @@ class Metrics:
                                     ("method",), buckets=LATENCY_BUCKETS_S, registry=self.registry)  # fmt: skip
         self._commit_rows = Histogram("sfmd_group_commit_rows", "Rows of one transaction.",
                                       buckets=COMMIT_BUCKETS_ROWS, registry=self.registry)  # fmt: skip
-        self._in_flight = Gauge("sfmd_grpc_in_flight", "Calls in flight.", ("kind",), registry=self.registry)
-        self._shed = Gauge("sfmd_grpc_shed", "Calls shed for want of a place, since the start.", ("kind",),
-                           registry=self.registry)  # fmt: skip
+        self._flights = FlightCollector()
+        self.registry.register(self._flights)
         self._request_children: dict[tuple[str, str], Counter] = {}
         self._latency_children: dict[str, Histogram] = {}
 
@@ -197,8 +218,7 @@ class Metrics:
 
     def watch_flight(self, flight: InFlight) -> None:
         """Show a bound's counters at each scrape."""
-        self._in_flight.labels(flight.name).set_function(lambda: flight.now)
-        self._shed.labels(flight.name).set_function(lambda: flight.shed)
+        self._flights.flights.append(flight)
 
     def watch_service(self, source: Callable[[], ServiceStats]) -> None:
         """Show the service's statistics at each scrape."""

@@ -76,8 +76,8 @@ def methods(file: FileDescriptorProto, comments: Comments) -> Iterator[str]:
         yield (f"| `{method.name}` | {stream_in}[{takes}](#{takes.lower()}) | {stream_out}[{gives}](#{gives.lower()}) "
                f"| {RULES[method.name].verb} | {text} |")  # fmt: skip
     streams = ", ".join(f"`{m}`" for m in sorted(STREAMING))
-    yield f"\nCounted against the bound of streams: {streams}; the others against that of unary calls. At a bound a call"
-    yield "is refused at once with SFM-MEM-023 and `retry-after-ms`.\n"
+    yield f"\nCounted against the bound of streams: {streams}; the others against that of unary calls. At a bound a"
+    yield "call is refused at once with SFM-MEM-023 and `retry-after-ms`.\n"
 
 
 def messages(file: FileDescriptorProto, comments: Comments) -> Iterator[str]:

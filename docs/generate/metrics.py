@@ -45,7 +45,8 @@ def rows() -> Iterator[str]:
     for family in sorted(metrics.registry.collect(), key=lambda f: f.name):
         labels = sorted({label for s in family.samples for label in s.labels} - {"le"})
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
-        yield f"| `{name}` | {family.type} | {', '.join(labels) or '–'} | {family.documentation.replace('|', chr(92) + '|')} |"
+        text = family.documentation.replace("|", "\\|")
+        yield f"| `{name}` | {family.type} | {', '.join(labels) or '–'} | {text} |"
 
 
 def document() -> str:
