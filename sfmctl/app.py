@@ -17,6 +17,14 @@ from sfmctl import boundary, render
 COMMAND_MODULES = (
     "memory",
     "daemon",
+    "doctor",
+    "ops",
+    "cluster",
+    "images",
+    "infra",
+    "verify",
+    "playbook",
+    "explain",
 )
 
 

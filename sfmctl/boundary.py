@@ -14,6 +14,8 @@ from pathlib import Path
 
 import typer
 
+from playbook.shell import CommandFailed
+from playbook.trouble import Trouble
 from sfmctl import render
 from sfmctl.codes import C
 from sfmctl.exits import Exit
@@ -62,6 +64,10 @@ def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -
         return usage(error, choice)
     except Fault as fault:
         return report(fault, choice)
+    except (Trouble, CommandFailed) as trouble:
+        from sfmctl.playrun import as_fault
+
+        return report(as_fault(trouble), choice)
     except Exception as error:  # noqa: BLE001 - the one boundary: everything unknown is a bug of ours
         path = crash_log(error)
         return report(

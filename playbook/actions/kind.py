@@ -1,0 +1,160 @@
+"""The kind cluster: its state, making it, deleting it.
+
+A cluster that this program was making when it was cut off leaves a marker behind; only such a half-made one is replaced
+without `--recreate`, and the plan says so before. On ^C what was begun is taken away at once.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from playbook.actions.kube import node_facts
+from playbook.kube import Reader
+from playbook.shell import CommandFailed, Shell
+from playbook.trouble import Trouble, Unknown
+
+if TYPE_CHECKING:
+    from playbook.engine import Hands
+    from playbook.facts import Observer
+
+LABEL = "io.x-k8s.kind.cluster"
+
+
+def marker(state: Path, cluster: str) -> Path:
+    """The file that exists while a cluster of that name is being made."""
+    return state / f"making-{cluster}"
+
+
+def containers(shell: Shell, cluster: str) -> list[dict[str, Any]]:
+    """The node containers of a kind cluster, as `docker inspect` shows them; empty when there is none."""
+    try:
+        listed = shell.run(["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={cluster}"], timeout_s=20)
+        ids = listed.stdout.split()
+        return list(json.loads(shell.run(["docker", "inspect", *ids], timeout_s=20).stdout)) if ids else []
+    except CommandFailed as failed:
+        raise Unknown("SFM-TOOL-004", "the Docker engine does not answer", why=failed.gist) from failed
+
+
+def wanted_ports(config: Path) -> set[str]:
+    """The host ports that the cluster's configuration maps."""
+    try:
+        nodes = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("nodes", [])
+    except (OSError, yaml.YAMLError) as error:
+        raise Trouble("SFM-CLI-021", f"the kind configuration {config} cannot be read", why=str(error)) from error
+    return {str(mapping["hostPort"]) for node in nodes for mapping in node.get("extraPortMappings", [])}
+
+
+def mapped_ports(nodes: list[dict[str, Any]]) -> set[str]:
+    """The host ports that the node containers have, the API server's apart."""
+    bound = [b for node in nodes for b in (node["HostConfig"].get("PortBindings") or {}).items()]
+    return {str(one["HostPort"]) for port, hosts in bound if port != "6443/tcp" for one in hosts or []}
+
+
+def state(seen: Observer) -> str:
+    """absent, stopped, partial (ours, half-made), other (made with other settings), dead, no-context or running."""
+    target = seen.target
+    nodes = containers(seen.shell, target.cluster)
+    if not nodes:
+        return "absent"
+    if marker(target.state, target.cluster).exists():
+        return "partial"
+    if not wanted_ports(target.kind_config) <= mapped_ports(nodes):
+        return "other"
+    if not all(node["State"]["Running"] for node in nodes):
+        return "stopped"
+    reader = None
+    try:
+        reader = Reader(target.context, target.kubeconfig)
+        reader.version()
+    except Unknown as unknown:
+        return "no-context" if unknown.code == "SFM-K8S-002" else "dead"
+    finally:
+        if reader:
+            reader.close()
+    return "running"
+
+
+def create(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Make the cluster, start a stopped one, or write the context of one whose context is missing."""
+    target, now = hands.target, state(hands.seen)
+    kubeconfig = ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
+    if now == "stopped":
+        names = [node["Name"].lstrip("/") for node in containers(hands.shell, target.cluster)]
+        hands.shell.run(["docker", "start", *names], timeout_s=60)
+        wait_for_api(hands)
+        return f"started {', '.join(names)}"
+    if now == "no-context":
+        hands.shell.run(["kind", "export", "kubeconfig", "--name", target.cluster, *kubeconfig], timeout_s=30)
+        return f"wrote the context {target.context}"
+    image = ["--image", target.node_image] if target.node_image else []
+    flag = marker(target.state, target.cluster)
+    flag.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flag.touch(mode=0o600)
+    try:
+        hands.shell.run(
+            ["kind", "create", "cluster", "--name", target.cluster, "--config", str(target.kind_config), *image,
+             *kubeconfig, "--wait", f"{max(30, int(hands.left_s) - 20)}s"],
+            timeout_s=hands.left_s, on_line=lambda line: hands.tell(line.strip(" •✓✗.…\t")),
+        )  # fmt: skip
+    except CommandFailed as failed:
+        clean_up(hands, flag)
+        raise create_trouble(failed) from failed
+    except KeyboardInterrupt:
+        hands.tell("interrupted: taking the half-made cluster away")
+        clean_up(hands, flag)
+        raise
+    flag.unlink(missing_ok=True)
+    wait_for_api(hands)
+    return f"made the cluster {target.cluster}, context {target.context}"
+
+
+def clean_up(hands: Hands, flag: Path) -> None:
+    """Delete what a failed create began; the marker goes only when that worked."""
+    Shell(env=hands.shell.env).run(["kind", "delete", "cluster", "--name", hands.target.cluster], timeout_s=60)
+    flag.unlink(missing_ok=True)
+
+
+def create_trouble(failed: CommandFailed) -> Trouble:
+    """The code for what kind said."""
+    said = failed.stderr + failed.stdout
+    if "port is already allocated" in said or "address already in use" in said:
+        return Trouble("SFM-KIND-005", "a port that the cluster needs is taken", why=failed.gist)
+    if "No such image" in said or "failed to pull image" in said or "pull access denied" in said:
+        return Trouble("SFM-KIND-007", "the node image is not there", why=failed.gist)
+    if "no space left on device" in said:
+        return Trouble("SFM-TOOL-005", "there is no disk space for the cluster", why=failed.gist)
+    return Trouble("SFM-KIND-002", "kind could not make the cluster", why=failed.told)
+
+
+def wait_for_api(hands: Hands) -> None:
+    """Wait until the API server answers and every node is ready."""
+    while True:
+        hands.forget()
+        try:
+            unready = node_facts(hands.api)["nodes.unready"]
+        except Unknown as unknown:
+            unready = [unknown.what]
+        if not unready:
+            return
+        if hands.left_s <= 0:
+            raise Trouble("SFM-KIND-006", "the cluster did not become ready in time", why="; ".join(unready))
+        hands.tell("waiting for " + "; ".join(unready))
+        time.sleep(1)
+
+
+def remove(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Delete the cluster with its context; absent is success."""
+    target = hands.target
+    kubeconfig = ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
+    try:
+        hands.shell.run(["kind", "delete", "cluster", "--name", target.cluster, *kubeconfig], timeout_s=hands.left_s)
+    except CommandFailed as failed:
+        raise Trouble("SFM-KIND-004", "the cluster could not be deleted", why=failed.told) from failed
+    marker(target.state, target.cluster).unlink(missing_ok=True)
+    return f"deleted the cluster {target.cluster}"

@@ -1,0 +1,180 @@
+"""What is done to the cluster through its API: namespaces and nodes, and naming exactly what blocks a deletion."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from playbook.check import Probe, Verdicts
+from playbook.kube import Json, Reader
+from playbook.model import Status
+from playbook.target import Target
+from playbook.trouble import Trouble
+
+if TYPE_CHECKING:
+    from playbook.engine import Hands
+
+SMALLEST_GIB = 4.0
+PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
+
+
+def namespace_labels(target: Target) -> dict[str, str]:
+    """The labels that the infra namespace carries (infra/helm/namespace.yaml)."""
+    path = target.infra / "helm" / "namespace.yaml"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Trouble("SFM-CLI-021", f"{path} cannot be read", why=str(error)) from error
+    return dict(found["metadata"]["labels"])
+
+
+def gib(quantity: str) -> float:
+    """A memory quantity of Kubernetes in GiB."""
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9}
+    for unit, size in units.items():
+        if quantity.endswith(unit):
+            return float(quantity[: -len(unit)]) * size / 2**30
+    return float(quantity) / 2**30
+
+
+def node_facts(reader: Reader) -> dict[str, Any]:
+    """The nodes: which are not ready or under pressure, and whether they have room enough together."""
+    unready, memory, names = [], 0.0, []
+    for node in reader.items("/api/v1/nodes"):
+        name = node["metadata"]["name"]
+        names.append(name)
+        memory += gib(node["status"]["allocatable"]["memory"])
+        conditions = {c["type"]: c for c in node["status"].get("conditions", [])}
+        if conditions.get("Ready", {}).get("status") != "True":
+            unready.append(f"{name} is not ready: {conditions.get('Ready', {}).get('message', 'no status yet')}")
+        unready += [f"{name} has {kind}" for kind in PRESSURES if conditions.get(kind, {}).get("status") == "True"]
+    if not names:
+        unready.append("no node has joined yet")
+    small = [f"{memory:.1f} GiB of memory in all, {SMALLEST_GIB:g} are needed"] if memory < SMALLEST_GIB else []
+    return {"nodes.unready": unready, "nodes.small": small if names else [], "nodes.names": names}
+
+
+def ensure_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Make the infra namespace, or give it the labels that it lacks."""
+    name = hands.target.namespace
+    labels = namespace_labels(hands.target)
+    hands.api.apply(
+        f"/api/v1/namespaces/{name}",
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}},
+    )
+    return f"namespace {name} with {len(labels)} labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One object that keeps a namespace from going, with the finalizers that it waits for."""
+
+    path: str
+    kind: str
+    name: str
+    finalizers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} (finalizers: {', '.join(self.finalizers) or 'none'})"
+
+
+def blockers(reader: Reader, namespace: str) -> list[Blocker]:
+    """Every object in `namespace`, of whatever kind, that has finalizers; exactly these can keep it Terminating."""
+    return sorted(_blockers(reader, namespace), key=lambda b: (b.kind, b.name))
+
+
+def _blockers(reader: Reader, namespace: str) -> Iterator[Blocker]:
+    for path, resource in reader.kinds():
+        if not resource.get("namespaced") or not {"list", "delete"} <= set(resource.get("verbs", [])):
+            continue
+        collection = f"{path}/namespaces/{namespace}/{resource['name']}"
+        for item in reader.items(collection):
+            meta = item["metadata"]
+            if meta.get("finalizers"):
+                yield Blocker(f"{collection}/{meta['name']}", resource["kind"], meta["name"], tuple(meta["finalizers"]))
+
+
+def namespace_words(namespace: Json) -> list[str]:
+    """What the namespace's own conditions say about a deletion that does not end."""
+    return [
+        f"{c['type']}: {c['message']}"
+        for c in namespace.get("status", {}).get("conditions", [])
+        if c.get("status") == "True" and c["type"].startswith("Namespace")
+    ]
+
+
+def delete_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Delete the infra namespace and wait; when it is stuck, name exactly what blocks it."""
+    name, reader = hands.target.namespace, hands.api
+    path = f"/api/v1/namespaces/{name}"
+    reader.delete(path)
+    until = time.monotonic() + min(float(params["wait_s"]), hands.left_s)
+    cleared: list[Blocker] = []
+    settle = time.monotonic() + 5
+    while (found := reader.get(path)) is not None:
+        stuck = blockers(reader, name) if time.monotonic() > settle else []
+        if stuck and hands.target.force_finalizers and waits_for_these(found):
+            for blocker in stuck:
+                reader.merge(blocker.path, {"metadata": {"finalizers": None}})
+            cleared += stuck
+        if time.monotonic() > until:
+            raise stuck_trouble(name, found, blockers(reader, name))
+        hands.tell("; ".join(str(b) for b in stuck) if stuck else f"{name} is being deleted")
+        time.sleep(1)
+    forced = f", after clearing the finalizers of {'; '.join(str(b) for b in cleared)}" if cleared else ""
+    return f"deleted the namespace {name}{forced}"
+
+
+def waits_for_these(namespace: Json) -> bool:
+    """Whether the namespace controller itself says that only finalizers are left."""
+    conditions = {c["type"]: c["status"] for c in namespace.get("status", {}).get("conditions", [])}
+    return conditions.get("NamespaceFinalizersRemaining") == "True"
+
+
+def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker]) -> Trouble:
+    """The error that names each object and finalizer."""
+    lines = [str(b) for b in stuck] or namespace_words(namespace)
+    own = namespace.get("spec", {}).get("finalizers") or []
+    if not stuck and own:
+        lines.append(f"the namespace's own finalizers: {', '.join(own)}")
+    return Trouble("SFM-K8S-006", f"the namespace {name} is stuck in Terminating", why="\n".join(lines))
+
+
+def probe_api(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
+    """Whether the API server answers."""
+    return Status.PASS, probe.seen.reader.version()
+
+
+def probe_nodes(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
+    """Whether every node is ready."""
+    found = node_facts(probe.seen.reader)
+    wrong = found["nodes.unready"] + found["nodes.small"]
+    return (Status.FAIL, "; ".join(wrong)) if wrong else (Status.PASS, f"{len(found['nodes.names'])} ready")
+
+
+def probe_storage(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
+    """Whether every storage class that a claim names is there."""
+    reader = probe.seen.reader
+    have = {c["metadata"]["name"] for c in reader.items("/apis/storage.k8s.io/v1/storageclasses")}
+    claims = reader.items(f"/api/v1/namespaces/{probe.target.namespace}/persistentvolumeclaims")
+    missing = sorted({c["spec"].get("storageClassName") or "" for c in claims} - have - {""})
+    if missing:
+        return Status.FAIL, f"missing: {', '.join(missing)}; there are: {', '.join(sorted(have)) or 'none'}"
+    return Status.PASS, ", ".join(sorted(have)) or "none, and none is asked for"
+
+
+def probe_namespace(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
+    """Whether the infra namespace is Active and labelled."""
+    name = probe.target.namespace
+    found = probe.seen.reader.get(f"/api/v1/namespaces/{name}")
+    if found is None:
+        return Status.FAIL, f"{name} is absent"
+    phase, labels = found["status"]["phase"], found["metadata"].get("labels", {})
+    missing = [k for k, v in namespace_labels(probe.target).items() if labels.get(k) != v]
+    if phase != "Active":
+        return Status.FAIL, f"{name} is {phase}: {'; '.join(namespace_words(found))}", "SFM-K8S-006"
+    return (Status.FAIL, f"lacks the labels {', '.join(missing)}") if missing else (Status.PASS, "Active, labelled")

@@ -1,0 +1,55 @@
+"""Every action and probe that the book may name: one line each, imported only when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from playbook.trouble import Trouble
+
+ACTIONS: Mapping[str, str] = {
+    "kind.create": "playbook.actions.kind:create",
+    "kind.remove": "playbook.actions.kind:remove",
+    "images.build": "playbook.actions.images:build",
+    "images.preload": "playbook.actions.images:preload",
+    "kube.namespace": "playbook.actions.kube:ensure_namespace",
+    "kube.delete_namespace": "playbook.actions.kube:delete_namespace",
+    "helm.upgrade": "playbook.actions.helm:upgrade",
+    "helm.uninstall": "playbook.actions.helm:uninstall",
+    "helm.rollback": "playbook.actions.helm:rollback",
+    "workloads.wait": "playbook.actions.workloads:wait_ready",
+    "compose.reset": "playbook.actions.compose:reset",
+}
+
+PROBES: Mapping[str, str] = {
+    "tool": "playbook.actions.tools:probe",
+    "docker": "playbook.actions.images:probe_docker",
+    "api": "playbook.actions.kube:probe_api",
+    "nodes": "playbook.actions.kube:probe_nodes",
+    "storage": "playbook.actions.kube:probe_storage",
+    "namespace": "playbook.actions.kube:probe_namespace",
+    "release": "playbook.actions.helm:probe_release",
+    "images": "playbook.actions.images:probe_nodes",
+    "pods": "playbook.actions.workloads:probe_ready",
+    "restarts": "playbook.actions.workloads:probe_restarts",
+    "claims": "playbook.actions.workloads:probe_claims",
+}
+
+
+def found(kind: str, table: Mapping[str, str], name: str) -> Any:
+    """The function that `table` has under `name`."""
+    if name not in table:
+        raise Trouble("SFM-BOOK-003", f"the book names the {kind} {name!r}, which this program does not have")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def action(name: str) -> Any:
+    """The action of that name: `action(hands, params) -> what was done`."""
+    return found("action", ACTIONS, name)
+
+
+def probe(name: str) -> Any:
+    """The probe of that name: `probe(probe, params) -> (status, observed[, code[, mending command]])`."""
+    return found("probe", PROBES, name)

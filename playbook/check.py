@@ -1,0 +1,179 @@
+"""Runs checks: side by side where they are independent, under two deadlines, retrying only what is transient.
+
+A check whose root failed is skipped and says because of what; all others still run. A probe that raises says why it
+could not be determined (`error`), which is never the same as a failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
+
+from playbook.facts import Observer
+from playbook.kube import Writer
+from playbook.model import Book, Check, CheckSpec, Status
+from playbook.shell import CommandFailed, Shell
+from playbook.target import Target
+from playbook.trouble import Trouble, Unknown
+
+Verdicts = tuple[Status, str] | tuple[Status, str, str] | tuple[Status, str, str, str]
+"""Status and what was observed; then, where the probe knows better than the book, the code and the mending command."""
+
+PAUSE_S = 1.0
+WORKERS = 8
+
+
+@dataclass(slots=True)
+class Probe:
+    """What a check may use to look: the observer's read-only hands, a shell, and a client that can exec and forward."""
+
+    target: Target
+    book: Book
+    seen: Observer
+    shell: Shell
+    extra: Mapping[str, Callable[[Probe, Mapping[str, Any]], Verdicts]] = field(default_factory=dict)
+    attempt_s: float = 10.0
+    _writer: Writer | None = None
+
+    @property
+    def api(self) -> Writer:
+        """The client for what a GET cannot ask (exec, port-forward); made on first use."""
+        if self._writer is None:
+            self._writer = Writer(self.target.context, self.target.kubeconfig)
+        return self._writer
+
+    def close(self) -> None:
+        """Let the connections go."""
+        if self._writer is not None:
+            self._writer.close()
+        self.seen.forget()
+
+
+ProbeFunction = Callable[[Probe, Mapping[str, Any]], Verdicts]
+
+
+def hinted(book: Book, code: str, mend: str = "") -> tuple[str, str]:
+    """The hint (code and mending command) and the document's section for `code`."""
+    entry = book.codes.get(code)
+    if entry is None:  # a code of the daemon or the command line: `sfmctl explain` knows it
+        return f"{code}: {mend or f'sfmctl explain {code}'}", "docs/troubleshooting.md"
+    return f"{code}: {mend or entry.mend}", entry.doc
+
+
+def record(
+    book: Book, spec: CheckSpec, status: Status, observed: str, code: str, mend: str, started: float, attempts: int
+) -> Check:
+    """The one record that everything renders from."""
+    hint, doc = ("", "") if status in (Status.PASS, Status.SKIP) else hinted(book, code, mend)
+    return Check(
+        spec.id, spec.category, spec.title, spec.command, spec.criterion, status, observed, hint, doc,
+        round((time.monotonic() - started) * 1000), attempts,
+    )  # fmt: skip
+
+
+def attempt(probe: Probe, function: ProbeFunction, spec: CheckSpec) -> tuple[Status, str, str, str, bool]:
+    """One try: status, observed, code, mending command, and whether trying again may help."""
+    try:
+        verdict = function(probe, spec.params)
+    except Unknown as unknown:
+        observed = unknown.what + (f": {unknown.why}" if unknown.why else "")
+        return Status.ERROR, observed, unknown.code, unknown.next_step, unknown.code != "SFM-K8S-003"
+    except Trouble as trouble:
+        observed = trouble.what + (f": {trouble.why}" if trouble.why else "")
+        return Status.FAIL, observed, trouble.code, trouble.next_step, False
+    except CommandFailed as failed:
+        return Status.ERROR, str(failed), "SFM-TOOL-003", f"run it by hand: {failed.line}", failed.timed_out
+    status, observed = verdict[0], verdict[1]
+    code = verdict[2] if len(verdict) > 2 else spec.hint
+    mend = verdict[3] if len(verdict) > 3 else ""
+    return status, observed, code or spec.hint, mend, status is Status.FAIL
+
+
+def run_one(probe: Probe, function: ProbeFunction, spec: CheckSpec, deadline: float) -> Check:
+    """Try until it passes, its attempts are used up, or the whole's deadline has come."""
+    started = time.monotonic()
+    attempts = 0
+    while True:
+        attempts += 1
+        status, observed, code, mend, again = attempt(probe, function, spec)
+        over = time.monotonic() + PAUSE_S >= min(deadline, started + spec.timeout_s * spec.attempts)
+        if status in (Status.PASS, Status.WARN, Status.SKIP) or not again or attempts >= spec.attempts or over:
+            return record(probe.book, spec, status, observed, code, mend, started, attempts)
+        time.sleep(PAUSE_S)
+
+
+def blocked_by(spec: CheckSpec, results: Mapping[str, Check]) -> Check | None:
+    """The first check that `spec` needs and that neither passed nor warned."""
+    bad = (Status.FAIL, Status.ERROR, Status.SKIP)
+    return next((results[n] for n in spec.needs if n in results and results[n].status in bad), None)
+
+
+def run(
+    probe: Probe,
+    specs: Sequence[CheckSpec],
+    functions: Callable[[str], ProbeFunction],
+    *,
+    timeout_s: float,
+    tell: Callable[[Check], None] = lambda check: None,
+) -> list[Check]:
+    """Run `specs` and return their records in their order; `tell` gets each as it is known."""
+    deadline = time.monotonic() + timeout_s
+    results: dict[str, Check] = {}
+    waiting = list(specs)
+    running: dict[Future[Check], CheckSpec] = {}
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        while waiting or running:
+            for spec in list(waiting):
+                if any(n not in results for n in spec.needs if any(n == s.id for s in specs)):
+                    continue
+                waiting.remove(spec)
+                cause = blocked_by(spec, results)
+                if cause is not None:
+                    done = record(probe.book, spec, Status.SKIP, f"because of {cause.id}: {cause.observed}", "", "",
+                                  time.monotonic(), 0)  # fmt: skip
+                    results[spec.id] = done
+                    tell(done)
+                    continue
+                running[pool.submit(run_one, probe, functions(spec.probe), spec, deadline)] = spec
+            if not running:
+                continue
+            finished, _ = wait(running, timeout=max(0.0, deadline - time.monotonic()), return_when=FIRST_COMPLETED)
+            for future in finished:
+                results[running.pop(future).id] = future.result()
+                tell(results[next(reversed(results))])
+            if not finished and time.monotonic() >= deadline:
+                late(probe.book, [*running.values(), *waiting], results, timeout_s)
+                break
+    return [results[spec.id] for spec in specs]
+
+
+def late(book: Book, specs: Iterable[CheckSpec], results: dict[str, Check], timeout_s: float) -> None:
+    """Record every check that the whole's deadline overtook."""
+    for spec in specs:
+        observed = f"not finished within the {timeout_s:g} s of --timeout"
+        results[spec.id] = record(book, spec, Status.ERROR, observed, "SFM-CLI-025", "", time.monotonic(), 0)
+
+
+def selected(specs: Iterable[CheckSpec], only: Sequence[str], skip: Sequence[str]) -> list[CheckSpec]:
+    """The checks whose id, or category as `category.*`, fits `only` and not `skip`; with the roots that they need."""
+    by_id = {spec.id: spec for spec in specs}
+
+    def fits(spec: CheckSpec, patterns: Sequence[str]) -> bool:
+        return any(
+            fnmatch(spec.id, p) or fnmatch(f"{spec.category}.{spec.id}", p) or spec.category == p for p in patterns
+        )
+
+    chosen = {s.id for s in by_id.values() if (not only or fits(s, only)) and not fits(s, skip)}
+    if only and not chosen:
+        raise Trouble("SFM-CLI-026", f"no check fits {', '.join(only)}", why=f"there are {', '.join(by_id)}")
+    frontier = list(chosen)
+    while frontier:
+        for need in by_id[frontier.pop()].needs:
+            if need in by_id and need not in chosen and not fits(by_id[need], skip):
+                chosen.add(need)
+                frontier.append(need)
+    return [spec for spec in by_id.values() if spec.id in chosen]

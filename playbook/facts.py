@@ -1,0 +1,187 @@
+"""Read-only observation of the world: programs, Docker, the kind cluster, the API, the release, images, workloads.
+
+An `Observer` only holds hands that cannot write (`ReadShell`, `Reader`). A fact that cannot be observed is recorded as
+unknown with its code and reason: it never counts as absent, because absent leads to work being done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from playbook.kube import Reader
+from playbook.model import Book, Fact
+from playbook.shell import CommandFailed, ReadShell
+from playbook.target import Target
+from playbook.trouble import Trouble, Unknown
+
+Values = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Observer:
+    """Where facts are looked at from. It cannot change what it looks at."""
+
+    target: Target
+    book: Book
+    shell: ReadShell = field(default_factory=ReadShell)
+    _reader: Reader | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """The read-only client of the target's context; Unknown while there is none."""
+        if self._reader is None:
+            self._reader = Reader(self.target.context, self.target.kubeconfig)
+        return self._reader
+
+    def forget(self) -> None:
+        """Drop the client: the cluster behind the context may be another one now."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+Group = Callable[[Observer], Values]
+
+
+def tools(seen: Observer) -> Values:
+    """Which required programs are missing or too old."""
+    from playbook.actions.tools import measured
+
+    found = [measured(seen.shell, tool) for tool in seen.book.tools if tool.required]
+    return {
+        "tools.wanting": [f"{m.tool.name} {m.found or 'missing'} (needs {m.tool.minimum})" for m in found if not m.ok]
+    }
+
+
+def docker(seen: Observer) -> Values:
+    """Whether the Docker engine answers."""
+    from playbook.actions.images import docker_info
+
+    info = docker_info(seen.shell)
+    return {"docker.up": True, "docker.version": info["ServerVersion"]}
+
+
+def cluster(seen: Observer) -> Values:
+    """The kind cluster of the target: absent, stopped, partial, other (made otherwise) or running."""
+    from playbook.actions import kind
+
+    if not seen.target.is_kind:
+        return {"cluster.state": "foreign", "cluster.kind": False, "cluster.replace": False,
+                "cluster.keep": True}  # fmt: skip
+    state = kind.state(seen)
+    replace = state == "partial" or (seen.target.recreate and state != "absent")
+    return {"cluster.state": state, "cluster.kind": True, "cluster.replace": replace,
+            "cluster.keep": seen.target.keep_cluster}  # fmt: skip
+
+
+def api(seen: Observer) -> Values:
+    """The API server's version and the cluster's identity."""
+    return {"api.version": seen.reader.version(), "cluster.uid": seen.reader.cluster_uid()}
+
+
+def nodes(seen: Observer) -> Values:
+    """The nodes that are not ready, and the capacity in all."""
+    from playbook.actions.kube import node_facts
+
+    return node_facts(seen.reader)
+
+
+def namespace(seen: Observer) -> Values:
+    """The state of the infra namespace: absent, Active or Terminating."""
+    from playbook.actions.kube import namespace_labels
+
+    found = seen.reader.get(f"/api/v1/namespaces/{seen.target.namespace}")
+    labels = (found or {}).get("metadata", {}).get("labels", {})
+    return {
+        "namespace.state": found["status"]["phase"] if found else "absent",
+        "namespace.labelled": all(labels.get(key) == value for key, value in namespace_labels(seen.target).items()),
+    }
+
+
+def release(seen: Observer) -> Values:
+    """The helm release: its state, and whether it was made from just these charts and values."""
+    from playbook.actions import helm
+
+    return helm.release_facts(seen)
+
+
+def images(seen: Observer) -> Values:
+    """Which of the images that the charts run here are not built, not local, or not on every node."""
+    from playbook.actions import images as action
+
+    return action.image_facts(seen)
+
+
+def workloads(seen: Observer) -> Values:
+    """Which workloads of the namespace are not ready, and why."""
+    from playbook.actions.workloads import unready
+
+    return {"workloads.unready": [str(w) for w in unready(seen.reader, seen.target)]}
+
+
+GROUPS: Mapping[str, Group] = {
+    "tools": tools,
+    "docker": docker,
+    "cluster": cluster,
+    "api": api,
+    "nodes": nodes,
+    "namespace": namespace,
+    "release": release,
+    "images": images,
+    "workloads": workloads,
+}
+"""One line per group of facts; a fact `group.name` is observed by its group."""
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "tools": ("tools.wanting",),
+    "docker": ("docker.up", "docker.version"),
+    "cluster": ("cluster.state", "cluster.kind", "cluster.replace", "cluster.keep"),
+    "api": ("api.version", "cluster.uid"),
+    "nodes": ("nodes.unready", "nodes.small", "nodes.names"),
+    "namespace": ("namespace.state", "namespace.labelled"),
+    "release": ("release.state", "release.current", "release.missing", "release.revision"),
+    "images": ("images.unbuilt", "images.absent", "images.wanted"),
+    "workloads": ("workloads.unready",),
+}
+
+
+def group_of(fact: str) -> str:
+    """The group that observes `fact`."""
+    for group, names in NAMES.items():
+        if fact in names:
+            return group
+    raise KeyError(fact)
+
+
+def observe_group(seen: Observer, group: str) -> dict[str, Fact]:
+    """The facts of one group; unknown ones keep the reason."""
+    try:
+        return {name: Fact(name, value) for name, value in GROUPS[group](seen).items()}
+    except Trouble as trouble:
+        why = trouble.what + (f" ({trouble.why})" if trouble.why else "")
+        return {name: Fact(name, known=False, code=trouble.code, why=why) for name in NAMES[group]}
+    except CommandFailed as failed:
+        return {name: Fact(name, known=False, code="SFM-TOOL-003", why=str(failed)) for name in NAMES[group]}
+
+
+def observe(seen: Observer, wanted: Iterable[str]) -> dict[str, Fact]:
+    """The facts named in `wanted`, with what else their groups see; groups are looked at side by side."""
+    groups = sorted({group_of(fact) for fact in wanted} | ({"api"} if seen.target.context else set()))
+    with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
+        found: dict[str, Fact] = {}
+        for facts in pool.map(lambda group: observe_group(seen, group), groups):
+            found.update(facts)
+    return found
+
+
+def recorded(facts: Mapping[str, Fact]) -> str:
+    """The facts as JSON: what the journal and the planner's tests keep."""
+    shown = {f.id: ({"value": f.value} if f.known else {"unknown": f.why, "code": f.code}) for f in facts.values()}
+    return json.dumps(shown, sort_keys=True, default=str)
+
+
+__all__ = ["Observer", "Unknown", "group_of", "observe", "observe_group", "recorded"]

@@ -1,0 +1,117 @@
+"""What a run is aimed at, resolved once: cluster, context, namespace, mode, values, places on disk.
+
+Everything that talks to a cluster takes its context from here, so no call can drift to whatever context happens to be
+current at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from playbook.trouble import Trouble
+
+MODES = ("dev", "test", "staging", "prod-lite", "prod")
+NAMESPACE = "soma-infra"
+RELEASE = "sharedinfra"
+ADMITS = "soma.sh/allow-shared-infra"
+"""The label that lets an application's namespace reach the shared infrastructure."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Where images come from: `pull` (what the local Docker has, else the registry), `mirror` or `archive`."""
+
+    kind: str = "pull"
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSettings:
+    """How our own images are built: arguments, the build's network, and whether BuildKit is used."""
+
+    args: Mapping[str, str] = field(default_factory=dict)
+    network: str = ""
+    buildkit: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One cluster and everything that decides what is done to it."""
+
+    context: str = "kind-soma"
+    cluster: str = "soma"
+    kubeconfig: Path | None = None
+    namespace: str = NAMESPACE
+    release: str = RELEASE
+    mode: str = "dev"
+    values: tuple[Path, ...] = ()
+    infra: Path = Path("infra")
+    node_image: str = ""
+    allowed: tuple[str, ...] = ("kind-*",)
+    images: ImageSource = field(default_factory=ImageSource)
+    build: BuildSettings = field(default_factory=BuildSettings)
+    state: Path = Path("~/.local/state/sfm")
+    cache: Path = Path("~/.cache/sfm")
+    ready_timeout_s: float = 600.0
+    recover: bool = False
+    recreate: bool = False
+    force_finalizers: bool = False
+    compose: bool = False
+    keep_cluster: bool = False
+
+    @property
+    def is_kind(self) -> bool:
+        """Whether the context is the kind cluster of that name, which this program may make and fill."""
+        return self.context == f"kind-{self.cluster}"
+
+    @property
+    def may_destroy(self) -> bool:
+        """Whether destructive verbs are allowed on this context at all."""
+        return any(fnmatch(self.context, pattern) for pattern in self.allowed)
+
+    @property
+    def chart(self) -> Path:
+        """The umbrella chart of the shared infrastructure."""
+        return self.infra / "helm" / "soma-infra"
+
+    @property
+    def kind_config(self) -> Path:
+        """The configuration of the kind cluster."""
+        return self.infra / "kind" / "soma-kind.yaml"
+
+    @property
+    def value_files(self) -> tuple[Path, ...]:
+        """The values in the order in which helm lays them over the chart's own."""
+        return (self.chart / f"values-{self.mode}.yaml", *self.values)
+
+    @property
+    def name(self) -> str:
+        """The target in one line for people."""
+        return f"{self.context}/{self.namespace} ({self.mode})"
+
+
+def check_mode(mode: str) -> str:
+    """`mode`, or the error for one that is not there."""
+    if mode not in MODES:
+        raise Trouble("SFM-CLI-020", f"there is no mode {mode!r}", why=f"the modes are {', '.join(MODES)}")
+    return mode
+
+
+def find_infra(given: Path | None) -> Path:
+    """The `infra` folder: as given, else of the directory one is in or above it, else beside this program's source."""
+    places = [given] if given else [p / "infra" for p in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1])]
+    for place in places:
+        if (place / "helm").is_dir():
+            return place.resolve()
+    looked = str(given) if given else f"{Path.cwd()} and above it"
+    raise Trouble("SFM-CLI-021", f"no infra folder with charts was found in {looked}")
+
+
+def home(variable: str, default: str) -> Path:
+    """An XDG base directory with our folder in it."""
+    base = os.environ.get(variable)
+    return (Path(base) if base else Path(default).expanduser()) / "sfm"

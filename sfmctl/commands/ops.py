@@ -1,0 +1,128 @@
+"""`sfmctl up`, `down`, `status`, `reset`: from nothing to a checked stack, and back to nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from sfmctl import playrun, render
+from sfmctl.commands.verify import after_play
+from sfmctl.exits import Exit, worst
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("status")(status)
+    app.command("reset")(reset)
+
+
+def up(
+    mode: playrun.Mode = "dev",
+    values: playrun.Values = None,
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    infra: playrun.Infra = None,
+    node_image: playrun.NodeImage = "",
+    mirror: playrun.Mirror = "",
+    archive: playrun.Archive = None,
+    build_arg: playrun.BuildArg = None,
+    build_network: playrun.BuildNetwork = "",
+    buildkit: playrun.BuildKit = True,
+    recover: Annotated[bool, typer.Option("--recover", help="Free a release that is stuck half-way.")] = False,
+    recreate: Annotated[bool, typer.Option("--recreate", help="Delete a cluster of that name first.")] = False,
+    ready_timeout: playrun.ReadyTimeout = 600.0,
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """All of it: programs, cluster, images, release, checks. Run again, it changes nothing and says so."""
+    aim = playrun.target(
+        mode=mode, values=values, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra,
+        node_image=node_image, mirror=mirror, archive=archive, build_args=build_arg, build_network=build_network,
+        buildkit=buildkit, recover=recover, recreate=recreate, ready_timeout_s=ready_timeout,
+    )  # fmt: skip
+    return playrun.run_play("up", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code, checks=after_play)
+
+
+def down(
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    infra: playrun.Infra = None,
+    allow: playrun.Allow = None,
+    keep_cluster: Annotated[bool, typer.Option("--keep-cluster", help="Leave the kind cluster.")] = False,
+    force_finalizers: Annotated[
+        bool, typer.Option("--force-finalizers", help="Clear finalizers that keep the namespace.")
+    ] = False,
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Take everything away: release, namespace, and the kind cluster."""
+    aim = playrun.target(
+        cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow, keep_cluster=keep_cluster,
+        force_finalizers=force_finalizers,
+    )  # fmt: skip
+    return playrun.run_play("down", aim, output, yes=yes, dry_run=dry_run)
+
+
+def reset(
+    force_finalizers: Annotated[
+        bool, typer.Option("--force-finalizers", help="Clear finalizers that keep the namespace.")
+    ] = False,
+    compose: Annotated[
+        bool, typer.Option("--compose", help="Reset the compose stack instead of the cluster's.")
+    ] = False,
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    infra: playrun.Infra = None,
+    allow: playrun.Allow = None,
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Remove the release and its namespace from the cluster, naming what blocks it; absent is success."""
+    aim = playrun.target(
+        cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
+        force_finalizers=force_finalizers, compose=compose,
+    )  # fmt: skip
+    return playrun.run_play("reset-compose" if compose else "reset", aim, output, yes=yes, dry_run=dry_run)
+
+
+def status(
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    infra: playrun.Infra = None,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Who is ready, who is not and why, with the release's state and the last warnings."""
+    from playbook.actions import helm, workloads
+
+    started = time.monotonic()
+    aim = playrun.target(cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra)
+    with playrun.probing(aim) as probe:
+        release = helm.status(aim, probe.seen.shell)
+        seen = workloads.scene(probe.seen.reader, aim.namespace)
+    rows = workloads.overview(seen, time.time())
+    warnings = workloads.last_warnings(seen)
+    code = worst([Exit.CHECK_FAILED] if release is None or any(r["why"] for r in rows) else [])
+    state = f"{release['info']['status']}, revision {release['version']}" if release else "absent"
+    body = {"release": {"name": aim.release, "state": state}, "workloads": rows, "warnings": warnings,
+            "duration_ms": round((time.monotonic() - started) * 1000), "exitCode": int(code)}  # fmt: skip
+    columns = [render.Column("kind", no_wrap=True), render.Column("workload", no_wrap=True),
+               render.Column("ready", right=True), render.Column("why not", fold=True)]  # fmt: skip
+    cells = [(r["kind"], r["name"], f"{r['ready']}/{r['wanted']}", r["why"]) for r in rows]
+    render.result(
+        output, "Status", json_body=lambda: body, short_rows=lambda: [("release", aim.release, state), *cells],
+        tables=lambda: [f"release {aim.release} on {aim.context}/{aim.namespace}: {state}",
+                        render.table(columns, cells), *(f"warning: {w}" for w in warnings)],
+    )  # fmt: skip
+    return code

@@ -1,0 +1,172 @@
+"""Plans from recorded facts: what would be done, what is left alone, what is refused, and why. No cluster is there."""
+
+from typing import Any
+
+import pytest
+
+from playbook import plan as planning
+from playbook.load import packaged
+from playbook.model import Fact, Plan, Step, Verdict
+from playbook.target import Target
+
+READY: dict[str, Any] = {
+    "tools.wanting": [],
+    "docker.up": True,
+    "cluster.kind": True,
+    "cluster.state": "running",
+    "cluster.replace": False,
+    "cluster.keep": False,
+    "cluster.uid": "uid-1",
+    "api.version": "v1.33.13",
+    "nodes.unready": [],
+    "nodes.small": [],
+    "images.unbuilt": [],
+    "images.absent": [],
+    "namespace.state": "Active",
+    "namespace.labelled": True,
+    "release.state": "deployed",
+    "release.current": True,
+    "release.missing": [],
+    "workloads.unready": [],
+}
+"""The facts of a stack that is up, as a run recorded them."""
+
+
+def unknown(name: str, code: str = "SFM-K8S-002") -> Fact:
+    return Fact(name, known=False, code=code, why="no such context")
+
+
+NO_CLUSTER = READY | {"cluster.state": "absent", "images.absent": ["redis:7.2.4-alpine"]}
+BEHIND_THE_API = ("cluster.uid", "api.version", "nodes.unready", "nodes.small", "namespace.state",
+                  "namespace.labelled", "release.state", "release.current", "release.missing",
+                  "workloads.unready")  # fmt: skip
+
+
+def made(play: str, values: dict[str, Any], target: Target | None = None, lost: tuple[str, ...] = ()) -> Plan:
+    """The plan of a play from recorded values; the facts in `lost` could not be observed."""
+    book = packaged()
+    steps: list[Step] = [book.steps[name] for name in book.plays[play]]
+    facts = {name: Fact(name, value) for name, value in values.items()} | {name: unknown(name) for name in lost}
+    facts |= planning.refusals(target or Target(), facts, steps)
+    return planning.plan(play, steps, facts, target="kind-soma")
+
+
+def verdicts(plan: Plan) -> dict[str, str]:
+    return {item.step.id: item.verdict.value for item in plan.items}
+
+
+def test_a_stack_that_is_up_needs_nothing() -> None:
+    plan = made("up", READY)
+    assert not plan.pending
+    assert not plan.refusals
+    assert set(verdicts(plan).values()) == {"done"}
+    assert plan.cluster_uid == "uid-1"
+
+
+def test_from_nothing_the_cluster_is_made_and_the_rest_looked_at_then() -> None:
+    plan = made("up", NO_CLUSTER, lost=BEHIND_THE_API)
+    assert verdicts(plan) == {
+        "tools.ready": "done",
+        "docker.ready": "done",
+        "cluster.remove": "done",
+        "cluster.create": "do",
+        "nodes.ready": "later",
+        "images.build": "done",
+        "images.preload": "do",
+        "namespace.create": "later",
+        "release.deploy": "later",
+        "workloads.ready": "later",
+    }
+    assert not plan.destructive
+    assert plan.cluster_uid == ""
+
+
+def test_changed_values_touch_the_release_and_what_comes_after_it_only() -> None:
+    plan = made("up", READY | {"release.current": False})
+    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready"]
+
+
+def test_an_object_deleted_by_hand_is_brought_back() -> None:
+    plan = made("deploy", READY | {"release.missing": ["StatefulSet sharedinfra-kafka"]})
+    assert verdicts(plan)["release.deploy"] == "do"
+    assert "StatefulSet sharedinfra-kafka" in next(i.why for i in plan.items if i.step.id == "release.deploy")
+
+
+def test_an_interrupted_wait_goes_on() -> None:
+    plan = made("up", READY | {"workloads.unready": ["StatefulSet sharedinfra-kafka 0/1: starting"]})
+    assert [item.step.id for item in plan.pending] == ["workloads.ready"]
+
+
+def test_a_half_made_cluster_is_replaced_and_the_plan_says_so() -> None:
+    plan = made("up", NO_CLUSTER | {"cluster.state": "partial", "cluster.replace": True}, lost=BEHIND_THE_API)
+    assert verdicts(plan)["cluster.remove"] == "do"
+    assert verdicts(plan)["cluster.create"] == "do"
+    assert plan.destructive
+
+
+@pytest.mark.parametrize(
+    ("change", "step", "code"),
+    [
+        ({"tools.wanting": ["kind 0.20.0 (needs 0.22)"]}, "tools.ready", "SFM-TOOL-002"),
+        ({"cluster.state": "other"}, "cluster.create", "SFM-KIND-003"),
+        ({"cluster.state": "dead"}, "cluster.create", "SFM-KIND-006"),
+        ({"release.state": "pending-upgrade"}, "release.deploy", "SFM-HELM-004"),
+        ({"namespace.state": "Terminating"}, "namespace.create", "SFM-K8S-006"),
+        ({"nodes.unready": ["soma-control-plane is not ready"]}, "nodes.ready", "SFM-K8S-007"),
+    ],
+)
+def test_what_must_not_go_on_is_refused_with_its_code(change: dict[str, Any], step: str, code: str) -> None:
+    plan = made("up", READY | change)
+    assert {(item.step.id, item.code) for item in plan.refusals} == {(step, code)}
+
+
+def test_no_docker_is_not_taken_for_no_cluster() -> None:
+    plan = made("up", {"tools.wanting": []}, lost=("docker.up", "cluster.kind", "cluster.state"))
+    assert plan.refusals
+    assert not plan.pending
+
+
+def test_a_forbidden_read_refuses_rather_than_installs() -> None:
+    plan = made("deploy", READY, lost=("release.state",))
+    assert verdicts(plan)["release.deploy"] == Verdict.REFUSED
+
+
+def test_recover_lets_a_pending_release_be_mended() -> None:
+    plan = made("up", READY | {"release.state": "pending-install"}, Target(recover=True))
+    assert verdicts(plan)["release.deploy"] == "do"
+
+
+def test_recreate_replaces_a_cluster_that_runs_and_says_so() -> None:
+    plan = made("up", READY | {"cluster.replace": True}, Target(recreate=True))
+    assert verdicts(plan)["cluster.remove"] == "do"
+    assert verdicts(plan)["cluster.create"] == "later"
+    assert plan.destructive
+
+
+def test_a_context_off_the_allow_list_is_never_reset() -> None:
+    facts = READY | {"cluster.kind": False, "cluster.state": "foreign", "cluster.keep": True}
+    plan = made("reset", facts, Target(context="gke_prod"))
+    assert {item.code for item in plan.refusals} == {"SFM-CLI-023"}
+    allowed = made("reset", facts, Target(context="gke_prod", allowed=("kind-*", "gke_prod")))
+    assert not allowed.refusals
+    assert allowed.destructive
+
+
+def test_reset_of_what_is_absent_is_success() -> None:
+    plan = made("reset", READY | {"release.state": "absent", "namespace.state": "absent"})
+    assert not plan.pending
+    assert not plan.refusals
+
+
+def test_a_foreign_cluster_is_neither_made_nor_filled() -> None:
+    facts = READY | {"cluster.kind": False, "cluster.state": "foreign", "release.state": "absent"}
+    plan = made("up", facts, Target(context="gke_prod"))
+    skipped = {name for name, verdict in verdicts(plan).items() if verdict == "skip"}
+    assert skipped == {"docker.ready", "cluster.remove", "cluster.create", "images.build", "images.preload"}
+    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready"]
+
+
+def test_a_plan_as_json_counts_its_changes() -> None:
+    body = made("up", READY | {"release.current": False}).as_dict()
+    assert body["changes"] == 2
+    assert {step["verdict"] for step in body["steps"]} == {"done", "do", "later"}
