@@ -1,0 +1,144 @@
+"""The clients' shared parts: profiles, retry, vectors, how uploads are cut, and what importing a client loads."""
+
+import array
+import random
+import stat
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sfmd.errors import E
+from sfmd.rpc import requests
+from sfmd.rpc.connection import UPLOAD_BYTES, UPLOAD_ITEMS, Retry, batches, cut
+from sfmd.rpc.failure import CallFailed
+from sfmd.rpc.gen import memory_pb2 as pb
+from sfmd.rpc.health import check_request, status_of
+from sfmd.rpc.profile import Profile, load_profile, profile_path, save_profile
+
+
+@pytest.mark.parametrize("module", ["sfmd.rpc.client", "sfmd.rpc.aio_client"])
+def test_a_client_loads_neither_numpy_nor_the_daemon(module):
+    heavy = ("numpy", "sqlalchemy", "apsw", "aiohttp", "structlog", "pydantic", "cryptography", "prometheus_client",
+             "sfmd.service", "sfmd.rpc.server", "sfmd.core.model")  # fmt: skip
+    code = f"import {module}, sys; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_profile_is_written_privately_and_read_back(tmp_path):
+    env = {"XDG_CONFIG_HOME": str(tmp_path)}
+    profile = Profile(address="127.0.0.1:1234", ca_file='/a/"b"\\c.pem', token_file="/t", namespace="notes")
+    path = save_profile(profile, "work", env)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_profile("work", env) == profile
+
+
+def test_arguments_beat_environment_beats_profile(tmp_path):
+    env = {"XDG_CONFIG_HOME": str(tmp_path)}
+    save_profile(Profile(address="a:1", ca_file="/ca", namespace="n1"), "default", env)
+    env |= {"SFM_ADDRESS": "b:2", "SFM_NAMESPACE": "n2"}
+    assert load_profile("", env, address="c:3", namespace="") == Profile("c:3", "/ca", namespace="n2")
+
+
+@pytest.mark.parametrize("text", ["address = 3\n", 'adress = "a"\n', "address = \n", "\udcff"])
+def test_a_profile_that_cannot_be_read_is_refused_with_its_name(tmp_path, text):
+    env = {"XDG_CONFIG_HOME": str(tmp_path)}
+    path = profile_path("default", env)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CallFailed) as failed:
+        load_profile("", env)
+    assert failed.value.code == E.CONFIG.code
+    assert str(path) in failed.value.message
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b"])
+def test_a_profile_name_is_no_path(name, tmp_path):
+    with pytest.raises(CallFailed):
+        profile_path(name, {"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_a_missing_named_profile_and_a_missing_token_are_refused(tmp_path):
+    with pytest.raises(CallFailed, match="no profile"):
+        load_profile("work", {"XDG_CONFIG_HOME": str(tmp_path)})
+    with pytest.raises(CallFailed) as failed:
+        Profile().token({})
+    assert failed.value.code == E.NO_TOKEN.code
+    (tmp_path / "t").write_text("two words\n")
+    with pytest.raises(CallFailed):
+        Profile(token_file=str(tmp_path / "t")).token({})
+    assert Profile().token({"SFM_TOKEN": "x "}) == "x"
+
+
+def test_a_vector_is_bytes_floats_or_a_buffer():
+    raw = struct.pack("<4f", 1, 2, 3, 4.5)
+    forms = [raw, bytearray(raw), memoryview(raw), [1, 2, 3, 4.5], (1.0, 2.0, 3.0, 4.5), array.array("f", raw),
+             array.array("d", [1, 2, 3, 4.5]), np.array([1, 2, 3, 4.5], np.float32),
+             np.array([1, 2, 3, 4.5])]  # fmt: skip
+    assert [requests.vector_of(form).f32_le for form in forms] == [raw] * len(forms)
+
+
+@pytest.mark.parametrize("bad", [3, "abc", [1, "x"], object(), [1e300]])
+def test_what_is_no_vector_is_refused(bad):
+    with pytest.raises(CallFailed) as failed:
+        requests.vector_of(bad)
+    assert failed.value.code == E.INVALID.code
+
+
+def test_a_text_payload_is_its_own_text_and_json_stays_json():
+    text = requests.memory_input("hello")
+    assert (text.payload, text.text, text.content_type) == (b"hello", "hello", "text/plain; charset=utf-8")
+    document = requests.memory_input({"é": 1}, vector=[1.0], metadata={"a": 1})
+    assert (document.payload, document.content_type) == ('{"é":1}'.encode(), "")
+    assert document.metadata_json == '{"a": 1}'
+    assert not document.HasField("text")
+
+
+def test_only_what_is_safe_to_repeat_is_retried():
+    assert requests.recall("n", "t").retry
+    assert requests.get("n", "i").retry
+    assert not requests.store("n", "t").retry
+    assert requests.store("n", "t", idempotency_key="k").retry
+    assert not requests.undo("n", "i").retry
+    assert not requests.purge("n", "i").retry
+    assert [requests.delete("n", "i", idempotency_key=k).retry for k in ("", "k")] == [False, True]
+
+
+def test_pauses_are_jittered_bounded_and_never_shorter_than_asked():
+    retry = Retry(attempts=4, first_s=0.1, most_s=0.3, rng=random.Random(1))
+    busy = CallFailed(E.BUSY, "busy", retry_after_s=0.25)
+    pauses = [retry.pause_s(n, busy, 10) for n in (1, 2, 3)]
+    assert all(0.25 <= p <= 0.25 + most for p, most in zip(pauses, (0.1, 0.2, 0.3), strict=True))
+    assert retry.pause_s(4, busy, 10) is None
+    assert retry.pause_s(1, busy, 0.2) is None
+    assert retry.pause_s(1, CallFailed(E.DENIED, "no"), 10) is None
+    assert retry.pause_s(1, CallFailed(E.UNTRUSTED, "no"), 10) is None
+
+
+def test_an_upload_is_cut_by_items_and_bytes_and_names_its_namespace_once():
+    small = [pb.MemoryInput(id=str(n)) for n in range(UPLOAD_ITEMS * 2 + 1)]
+    made = list(cut("notes", small, pb.StoreBatchRequest))
+    assert [len(m.memories) for m in made] == [UPLOAD_ITEMS, UPLOAD_ITEMS, 1]
+    assert [m.namespace for m in made] == ["notes", "", ""]
+    big = [pb.MemoryInput(payload=bytes(UPLOAD_BYTES // 2 + 1)) for _ in range(3)]
+    assert [len(m.memories) for m in cut("notes", big, pb.ImportRequest)] == [1, 1, 1]
+    assert [m.id for message in made for m in message.memories] == [m.id for m in small]
+    assert [len(m.memories) for m in cut("notes", [], pb.ImportRequest)] == [0]
+
+
+def test_batches_use_everything_once():
+    items = [pb.MemoryInput(id=str(n)) for n in range(7)]
+    assert [[i.id for i in batch] for batch in batches(items, 3)] == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+    assert list(batches([], 3)) == []
+
+
+def test_health_messages_equal_the_published_ones():
+    from grpc_health.v1 import health_pb2
+
+    assert check_request("sfm") == health_pb2.HealthCheckRequest(service="sfm").SerializeToString()
+    assert check_request() == b""
+    for status, name in ((0, "UNKNOWN"), (1, "SERVING"), (2, "NOT_SERVING"), (3, "SERVICE_UNKNOWN")):
+        assert status_of(health_pb2.HealthCheckResponse(status=status).SerializeToString()) == name
