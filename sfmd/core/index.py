@@ -22,7 +22,7 @@ from sfmd.core.state import State
 from sfmd.core.statistics import stats_of
 from sfmd.core.tail import Tail
 from sfmd.core.vectors import norm_error_max
-from sfmd.core.view import View, view_of
+from sfmd.core.view import Plan, view_of
 
 _NOTHING: F64 = np.empty(0)
 
@@ -140,12 +140,12 @@ class Index:
         ask = Ask(q, k, now_s, at, used, where if where else None, min_score, cancelled)
         scan = Scan(ask)
         present = used is state.scoring and at >= state.seq
-        parts = self._plan(state, used, at, present)
+        plan = self._plan(state, used, at, present)
         if state.tail_n:
             tail = state.tail.block(state.tail_n)
-            scan.run(tail, self._tail_base(state, used), self._tail_matches(state, ask.where), parts)
+            scan.run(tail, self._tail_base(state, used), self._tail_matches(state, ask.where), plan)
         else:
-            scan.run(None, _NOTHING, None, parts)
+            scan.run(None, _NOTHING, None, plan)
         return Found(
             hits=scan.answer(), seq=at, rows_total=state.live if at >= state.seq else self._visible(state, at),
             rows_scored=scan.rows_scored, bytes_touched=scan.rows_scored * self.dim * 4,
@@ -168,11 +168,12 @@ class Index:
             state.tail_columns = state.tail.columns(state.tail_n)
         return state.tail_columns.mask(where, state.tail.t_s[: state.tail_n])
 
-    def _plan(self, state: State, scoring: Scoring, at: int, present: bool) -> list[tuple[Segment, View]]:
-        """Segments that a read may need, each with its view; those wholly ended by then are left out."""
+    def _plan(self, state: State, scoring: Scoring, at: int, present: bool) -> Plan | None:
+        """The segments that a read may need, each with its view; those wholly ended by then are left out."""
         if present and state.plan is not None:
             return state.plan
-        plan = [(s, view_of(s, scoring)) for s in state.segments if s.dead_by > at and s.min_seq <= at]
+        parts = [(s, view_of(s, scoring)) for s in state.segments if s.dead_by > at and s.min_seq <= at]
+        plan = Plan(parts) if parts else None
         if present:
             state.plan = plan
         return plan

@@ -1,7 +1,7 @@
 """The scan: blocks by falling bound, exact early stop, exact answers from the few rows that are left.
 
 Guards the rule that recall is exact: float32 only ever bounds. Every row whose upper bound reaches the k-th lower bound
-is scored again by the definition (score.terms), and only those scores rank.
+is scored again by the definition (score.Definition), and only those scores rank.
 
 Bounds live on one linear scale: 2^((L - reference) / beta), where the reference is the best that any row could reach.
 On it a row of a class is worth s * weight * factor, and the query's time is in the factor alone.
@@ -10,17 +10,16 @@ On it a row of a class is worth s * weight * factor, and the query's time is in 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sfmd.core.columns import Bool
 from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Where
-from sfmd.core.score import ages_in_half_lives, terms
+from sfmd.core.score import Definition, ages_in_half_lives
 from sfmd.core.segment import Block, Segment
 from sfmd.core.vectors import similarity
-from sfmd.core.view import BLOCK_ROWS, View
+from sfmd.core.view import BLOCK_ROWS, Plan, View
 
 GATHER_BELOW = 0.3
 """Share of a block's rows that pass the filter below which they are gathered rather than scanned with the others."""
@@ -79,12 +78,10 @@ class Scan:
         self._products = np.empty(BLOCK_ROWS[-1], dtype=np.float32)
         self._masks: dict[int, Bool] = {}
 
-    def run(
-        self, tail: Block | None, tail_base: F64, matches: Bool | None, parts: Sequence[tuple[Segment, View]]
-    ) -> None:
+    def run(self, tail: Block | None, tail_base: F64, matches: Bool | None, plan: Plan | None) -> None:
         """Scan the tail, then the segments' blocks by falling bound, until no block can change the answer.
 
-        tail_base: float64[N] as in View; matches: bool[N] for the filter. Each segment comes with its view.
+        tail_base: float64[N] as in View; matches: bool[N] for the filter.
         """
         now_s = self.ask.now_s
         rest: F64 | None = None
@@ -92,10 +89,9 @@ class Scan:
         if tail is not None:
             rest = tail_base - ages_in_half_lives(tail.t_s, tail.half_life, self.ask.scoring, now_s)
             reference = float(rest.max())
-        if parts:
-            shift = [(v.t_ref_s - now_s) / v.tau_s for _, v in parts]
-            bounds = np.concatenate([v.block_top + s for (_, v), s in zip(parts, shift, strict=True)])
-            tops = np.concatenate([v.class_top + s for (_, v), s in zip(parts, shift, strict=True)])
+        if plan is not None:
+            shift = (plan.t_ref_s - now_s) / plan.tau_s
+            bounds = plan.top + shift
             reference = max(reference, float(bounds.max()))
         if reference == -math.inf:
             return
@@ -103,8 +99,8 @@ class Scan:
         with np.errstate(divide="ignore"):
             if tail is not None and rest is not None:
                 self._tail(tail, rest - reference, matches)
-            if parts:
-                self._segments(parts, bounds - reference, tops - reference)
+            if plan is not None:
+                self._segments(plan, bounds - reference, plan.class_top + (shift - reference))
 
     def _start(self, reference: float) -> None:
         ask = self.ask
@@ -134,21 +130,20 @@ class Scan:
         lower = np.maximum((d - self.error) * worth * (1.0 - eps), 0.0)
         self.best.offer(block, rows[keep], lower[keep], upper[keep])
 
-    def _segments(self, parts: Sequence[tuple[Segment, View]], bounds: F64, tops: F64) -> None:
+    def _segments(self, plan: Plan, bounds: F64, tops: F64) -> None:
         beta = self.ask.scoring.beta
-        slack = max(v.slack for _, v in parts) + 2.0**-47 * (self._reference + 2.0**10)
-        eps = slack / beta
+        eps = (plan.slack + 2.0**-47 * (self._reference + 2.0**10)) / beta
         limits = (np.exp2(bounds / beta) * (1.0 + eps)).tolist()
         factors = np.maximum(np.exp2(tops / beta), LEAST_FACTOR).tolist()
-        owner = [(segment, view, b) for segment, view in parts for b in range(len(view.starts) - 1)]
         cancelled = self.ask.cancelled
-        order = range(len(owner)) if (bounds[1:] <= bounds[:-1]).all() else np.argsort(-bounds, kind="stable").tolist()
+        in_order = bool((bounds[1:] <= bounds[:-1]).all())
+        order = range(len(limits)) if in_order else np.argsort(-bounds, kind="stable").tolist()
         for place in order:
             if limits[place] < self.best.floor or bounds[place] == -math.inf:
                 break
             if cancelled is not None and cancelled():
                 raise Cancelled
-            segment, view, b = owner[place]
+            segment, view, b = plan.owner[place]
             self._block(segment, view, b, factors[place], eps)
 
     def _mask(self, segment: Segment) -> Bool | None:
@@ -225,27 +220,26 @@ class Scan:
         by_block: dict[int, tuple[Block, list[I64]]] = {}
         for block, rows, upper in self.best.found:
             by_block.setdefault(id(block), (block, []))[1].append(rows[upper >= floor])
+        definition = Definition(ask.scoring, ask.now_s)
         scored: list[Terms] = []
         for block, parts in by_block.values():
-            for made in _exact(ask, block, np.concatenate(parts) if len(parts) > 1 else parts[0]):
-                if 2.0**made.log2_score >= ask.min_score:
+            rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
+            s = similarity(ask.q, block.v[rows]).tolist()
+            columns = (block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(),
+                       block.half_life[rows].tolist(), block.features[rows].tolist())  # fmt: skip
+            for row, *values in zip(rows.tolist(), s, *columns, strict=True):
+                made = definition.terms(block.ids[row], *values)
+                if made is not None:
                     scored.append(made)
-        scored.sort(key=lambda t: (-t.log2_score, t.id))
+        if ask.min_score > 0.0:
+            scored = [t for t in scored if 2.0**t.log2_score >= ask.min_score]
+        scored.sort(key=_rank)
         return tuple(scored[: ask.k])
 
 
-def _exact(ask: Ask, block: Block, rows: I64) -> Iterator[Terms]:
-    """The definition for chosen rows of one block; those that are no hit are left out."""
-    s = similarity(ask.q, block.v[rows]).tolist()
-    columns = (block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(),
-               block.half_life[rows].tolist(), block.features[rows].tolist())  # fmt: skip
-    for row, similar, seq, r, t_s, half_life, features in zip(rows.tolist(), s, *columns, strict=True):
-        made = terms(
-            ask.scoring, seq=seq, id_=block.ids[row], s=similar, r=r, t_s=t_s, half_life=half_life,
-            features=features, now_s=ask.now_s,
-        )  # fmt: skip
-        if made is not None:
-            yield made
+def _rank(t: Terms) -> tuple[float, bytes]:
+    """Best first, then id by bytes."""
+    return (-t.log2_score, t.id)
 
 
 def block_dots(v: F32, q: F32, out: F32) -> F32:

@@ -18,46 +18,45 @@ from sfmd.core.model import F64, I16, Scoring, Terms
 from sfmd.core.normaliser import normalised, normalised_array
 
 
-def terms(
-    scoring: Scoring,
-    *,
-    seq: int,
-    id_: bytes,
-    s: float,
-    r: float,
-    t_s: float,
-    half_life: int,
-    features: Sequence[float],
-    now_s: float,
-) -> Terms | None:
-    """One row's score by the definition, taken apart; None when it is no hit.
+class Definition:
+    """The definition under one scoring at one time: what every answer comes from."""
 
-    s: `vectors.similarity`; r: raw importance (nan: none); features: f_j by channel (nan or absent: 1).
-    """
-    i = normalised(r, scoring.normaliser)
-    if s <= 0.0 or (scoring.alpha > 0.0 and i <= 0.0):
-        return None
-    by_similarity = scoring.beta * math.log2(s)
-    by_importance = scoring.alpha * math.log2(i) if scoring.alpha > 0.0 else 0.0
-    age_s = max(0.0, now_s - t_s)
-    tau_s = scoring.half_life_s[half_life]
-    by_age = -(age_s / tau_s)
-    total = (by_similarity + by_importance) + by_age
-    values: list[float] = []
-    by_feature: list[float] = []
-    for j, w in enumerate(scoring.channel_weights):
-        f = features[j] if j < len(features) and not math.isnan(features[j]) else 1.0
-        if w > 0.0 and f <= 0.0:
+    __slots__ = ("_channels", "now_s", "scoring")
+
+    def __init__(self, scoring: Scoring, now_s: float) -> None:
+        self.scoring = scoring
+        self.now_s = now_s
+        self._channels = [(j, w) for j, w in enumerate(scoring.channel_weights)]
+
+    def terms(
+        self, id_: bytes, s: float, seq: int, r: float, t_s: float, half_life: int, features: Sequence[float]
+    ) -> Terms | None:  # fmt: skip
+        """One row's score taken apart; None when it is no hit.
+
+        s: `vectors.similarity`; r: raw importance (nan: none); features: f_j by channel (nan or absent: 1).
+        """
+        scoring = self.scoring
+        i = normalised(r, scoring.normaliser)
+        if s <= 0.0 or (i <= 0.0 and scoring.alpha > 0.0):
             return None
-        term = w * math.log2(f) if w > 0.0 else 0.0
-        values.append(f)
-        by_feature.append(term)
-        total += term
-    return Terms(
-        seq=seq, id=id_, similarity=s, importance=i, age_s=age_s, half_life_s=tau_s,
-        log2_similarity_term=by_similarity, log2_importance_term=by_importance, log2_decay_term=by_age,
-        feature_values=tuple(values), log2_feature_terms=tuple(by_feature), log2_score=total,
-    )  # fmt: skip
+        by_similarity = scoring.beta * math.log2(s)
+        by_importance = scoring.alpha * math.log2(i) if scoring.alpha > 0.0 else 0.0
+        age_s = max(0.0, self.now_s - t_s)
+        tau_s = scoring.half_life_s[half_life]
+        by_age = -(age_s / tau_s)
+        total = (by_similarity + by_importance) + by_age
+        values: tuple[float, ...] = ()
+        by_feature: tuple[float, ...] = ()
+        for j, w in self._channels:
+            f = features[j] if j < len(features) and features[j] == features[j] else 1.0  # nan is not itself
+            if w > 0.0 and f <= 0.0:
+                return None
+            term = w * math.log2(f) if w > 0.0 else 0.0
+            values, by_feature = (*values, f), (*by_feature, term)
+            total += term
+        return Terms(
+            seq, id_, s, i, age_s, tau_s, by_similarity, by_importance, by_age, values, by_feature, total
+        )  # fmt: skip
 
 
 def log2_importance(r: F64, scoring: Scoring) -> F64:

@@ -8,7 +8,7 @@ from sfmd.core.columns import Columns
 from sfmd.core.model import F64, Scoring
 from sfmd.core.segment import Segment
 from sfmd.core.tail import Tail
-from sfmd.core.view import View
+from sfmd.core.view import Plan
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +21,6 @@ class State:
     tail: Tail
     tail_n: int
     live: int
-    plan: list[tuple[Segment, View]] | None = None
+    plan: Plan | None = None
     tail_base: F64 | None = None
     tail_columns: Columns | None = None

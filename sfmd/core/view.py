@@ -9,6 +9,7 @@ only decides which rows need not be looked at.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +97,23 @@ def make_view(segment: Segment, scoring: Scoring) -> View:
         t_ref_s=t_ref_s,
         slack=2.0**-48 * (float(np.abs(finite).max()) if finite.size else 0.0) + 1e-6,
     )
+
+
+class Plan:
+    """Several segments with their views, and their blocks' arrays one after another: what a scan walks.
+
+    top, class_top, tau_s, t_ref_s float64[B] over all blocks; owner: per block its segment, view and number in it.
+    """
+
+    __slots__ = ("class_top", "owner", "slack", "t_ref_s", "tau_s", "top")
+
+    def __init__(self, parts: Sequence[tuple[Segment, View]]) -> None:
+        self.top = np.concatenate([v.block_top for _, v in parts])
+        self.class_top = np.concatenate([v.class_top for _, v in parts])
+        self.tau_s = np.concatenate([v.tau_s for _, v in parts])
+        self.t_ref_s = np.concatenate([np.full(v.block_top.shape[0], v.t_ref_s) for _, v in parts])
+        self.owner = [(segment, view, b) for segment, view in parts for b in range(len(view.starts) - 1)]
+        self.slack = max(v.slack for _, v in parts)
 
 
 KEPT_VIEWS = 3
