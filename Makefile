@@ -39,6 +39,8 @@ lock: ## Rewrite the locks from pyproject.toml's ranges
 	@for n in run dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
 	  $$([ $$n = run ] && echo --extra daemon --extra cluster || echo --extra daemon --extra cluster --extra wordllama --extra test --extra lint --extra bench) \
 	  pyproject.toml $$([ $$n = dev ] && echo requirements/build.in) -o requirements/$$n.lock; done
+	@for n in sfmctl sfmd; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate --generate-hashes \
+	  $$([ $$n = sfmctl ] && echo --extra client --extra cluster || echo --extra daemon) pyproject.toml -o requirements/image-$$n.lock; done
 
 clean: ## Remove what the targets made, except the data directory
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build/out
