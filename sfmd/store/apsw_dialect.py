@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.pool import StaticPool
 
@@ -23,6 +24,9 @@ class ApswDialect(SQLiteDialect):
     def import_dbapi(cls) -> ModuleType:
         return apsw_dbapi
 
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        return apsw_dbapi.sqlite_version_info
+
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
         """SQLite in WAL mode has one level, and it is serialisable."""
 
@@ -30,9 +34,10 @@ class ApswDialect(SQLiteDialect):
         return "SERIALIZABLE"
 
 
+registry.register("sqlite.apsw", __name__, "ApswDialect")
+
+
 def engine_on(connection: apsw_dbapi.Connection) -> sa.Engine:
     """An engine whose only connection is the given, already open one. Disposing the engine closes it."""
-    dialect = ApswDialect(dbapi=apsw_dbapi)
     creator: Any = lambda: connection  # noqa: E731 - the shim is no DBAPIConnection by name
-    pool = StaticPool(creator, dialect=dialect)
-    return sa.Engine(pool, dialect, sa.make_url("sqlite+apsw://"))
+    return sa.create_engine("sqlite+apsw://", creator=creator, poolclass=StaticPool)
