@@ -105,6 +105,14 @@ class NormaliserState:
                 self._look()
         return self.version if self.version is not before else None
 
+    def copy(self) -> NormaliserState:
+        """A state of its own, so that what an uncommitted transaction observed can be thrown away."""
+        return NormaliserState(self.version, self._ring, self.n)
+
+    def values(self) -> list[float]:
+        """The raw values in the reservoir, oldest first."""
+        return list(self._ring)
+
     def refuse(self, version: NormaliserVersion) -> None:
         """Go back to `version`: the cut was refused by the namespace's flag."""
         self.version = version

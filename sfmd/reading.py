@@ -1,0 +1,294 @@
+"""The reading use cases: recall, replay, get, list, export, watch.
+
+Nothing here writes. Blocking work runs in a bounded pool beside the event loop, a cancelled call stops its scan, and
+more work than the pool may hold is shed at once with a retry hint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TypeVar
+
+from sfmd import memories, validation
+from sfmd.contract import Change, ExportHead, ItemError, Limits, ListPage, ReplayResult
+from sfmd.core.model import Cancelled, Where
+from sfmd.domain import ChangeRow, Clock, Filter, Memory, Op, Query, RecallResult, Receipt, Store
+from sfmd.errors import E, Refused
+from sfmd.group import event_id
+from sfmd.measure import Meters
+from sfmd.recalling import Ask, Recalling, replay_query, replayed
+from sfmd.spaces import Space, Spaces
+from sfmd.writer import Writer
+
+T = TypeVar("T")
+PAGE_DEFAULT = 100
+EXPORT_ROWS = 500
+WATCH_ROWS = 500
+SCAN_ROWS = 1_000
+SCANS_PER_PAGE = 20
+
+
+class Reading:
+    """What a caller can ask without changing anything."""
+
+    def __init__(
+        self, store: Store, spaces: Spaces, writer: Writer, recalling: Recalling, limits: Limits,
+        pool: ThreadPoolExecutor, clock: Clock, meters: Meters,
+    ) -> None:  # fmt: skip
+        self._store, self._spaces, self._writer, self._recalling = store, spaces, writer, recalling
+        self._limits, self._pool, self._clock, self._meters = limits, pool, clock, meters
+        self.waiting = 0
+        """Recalls in the pool or before it."""
+        self._watchers = 0
+        self._horizon_seq = store.horizon_seq()
+
+    async def recall(self, query: Query) -> RecallResult:
+        """The k best memories under the whole score."""
+        validation.query_fields(query, self._limits)
+        space = self._spaces.get(query.namespace)
+        if query.min_seq is not None:
+            await self._visible(query.min_seq)
+        if query.as_of_seq is not None:
+            self._reachable(query.as_of_seq)
+        return await self._recall(space, query)
+
+    async def _recall(self, space: Space, query: Query) -> RecallResult:
+        if self.waiting >= self._limits.recall_queue:
+            raise Refused(E.BUSY, f"{self.waiting} recalls are waiting", retry_after_s=0.1)
+        started = self._meters.now()
+        stop = threading.Event()
+        self.waiting += 1
+        try:
+            return await self._in_pool(lambda: self._asked(space, query, stop))
+        except Cancelled:
+            raise Refused(E.CANCELLED) from None
+        finally:
+            stop.set()
+            self.waiting -= 1
+            spent_s = self._meters.now() - started
+            self._meters.recalled(spent_s)
+            space.recall_s.add(spent_s)
+
+    def _asked(self, space: Space, query: Query, stop: threading.Event) -> RecallResult:
+        """In the pool: settle what state and what time are meant, then recall."""
+        if stop.is_set():
+            raise Cancelled
+        past = query.as_of_seq is not None
+        seq = query.as_of_seq if query.as_of_seq is not None else self._writer.applied_seq
+        now_s = query.now_s
+        if now_s is None:
+            now_s = self._committed_at(seq) if past else self._clock()
+        return self._recalling.recall(Ask(space, query, seq, now_s, past, stop))
+
+    async def recall_batch(self, queries: Sequence[Query]) -> list[RecallResult | ItemError]:
+        """Each query on its own, as many at a time as the pool has workers."""
+        if len(queries) > self._limits.recall_batch_items:
+            most = self._limits.recall_batch_items
+            raise Refused(E.TOO_LARGE, f"{len(queries)} queries; SOMA_LIMITS__RECALL_BATCH_ITEMS allows {most}")
+        return list(await asyncio.gather(*(self._recall_item(query) for query in queries)))
+
+    async def _recall_item(self, query: Query) -> RecallResult | ItemError:
+        try:
+            return await self.recall(query)
+        except Refused as refused:
+            return ItemError(refused.code.code, refused.message, refused.code.status.value)
+
+    async def replay(self, receipt: Receipt, query: Query) -> ReplayResult:
+        """A recall as it was, and whether it comes out the same."""
+        validation.query_fields(query, self._limits)
+        space = self._spaces.get(query.namespace)
+        asked = replay_query(receipt, query)
+        self._reachable(receipt.seq)
+        return replayed(receipt, query, await self._recall(space, asked))
+
+    async def get(
+        self, namespace: str, id_: str, as_of_seq: int | None, *, include_vector: bool, include_deleted: bool
+    ) -> Memory:
+        """One memory."""
+        space = self._spaces.get(namespace)
+        validation.memory_id(id_, self._limits)
+        if as_of_seq is not None:
+            validation.seq("as_of_seq", as_of_seq)
+            self._reachable(as_of_seq)
+        seq = self._writer.applied_seq if as_of_seq is None else as_of_seq
+        return await self._in_pool(lambda: self._get(space, id_, seq, vector=include_vector, dead=include_deleted))
+
+    def _get(self, space: Space, id_: str, seq: int, *, vector: bool, dead: bool) -> Memory:
+        row = self._store.state_at(space.namespace.ns_id, id_, seq)
+        if row is None or (row.deleted and not dead):
+            raise Refused(E.NO_MEMORY, f"no live memory has the id {id_!r}")
+        if not vector:
+            row = replace(row, vector=None)
+        return memories.memory_of(row, space.at(seq), space.counts, self._clock())
+
+    async def list_page(
+        self, namespace: str, page_size: int, page_token: str, filter_: Filter, *, include_deleted: bool,
+        omit_payload: bool,
+    ) -> ListPage:  # fmt: skip
+        """A page in byte order of the id."""
+        space = self._spaces.get(namespace)
+        size = page_size or PAGE_DEFAULT
+        if not 1 <= size <= self._limits.page_items:
+            raise Refused(E.INVALID, f"page_size is {page_size}; give 1 to {self._limits.page_items}")
+        validation.filter_fields(filter_, self._limits)
+        after = read_token(page_token)
+        where = memories.where_of(filter_)
+        return await self._in_pool(
+            lambda: self._page(space, after, size, where, dead=include_deleted, payloads=not omit_payload)
+        )
+
+    def _page(
+        self, space: Space, after: str, size: int, where: Where | None, *, dead: bool, payloads: bool
+    ) -> ListPage:
+        """Rows that pass, up to `size`. A filter that finds little ends the page early, with a token to go on."""
+        kept: list[ChangeRow] = []
+        token = ""
+        for _ in range(SCANS_PER_PAGE):
+            wanted = size - len(kept) + 1 if where is None else SCAN_ROWS
+            rows = self._store.list_rows(space.namespace.ns_id, after, wanted, include_deleted=dead, payloads=payloads)
+            passed = [row for row in rows if memories.passes(row, where)]
+            kept += passed
+            if len(kept) > size:
+                kept = kept[:size]
+                token = kept[-1].id
+                break
+            token = rows[-1].id if len(rows) == wanted else ""
+            if not token:
+                break
+            after = token
+        now = self._clock()
+        found = tuple(memories.memory_of(row, space.now, space.counts, now) for row in kept)
+        return ListPage(found, write_token(token))
+
+    async def export(
+        self, namespace: str, as_of_seq: int | None, filter_: Filter, *, include_vectors: bool
+    ) -> AsyncIterator[ExportHead | list[Memory]]:
+        """The head, then memories in lists, all as of one seq."""
+        space = self._spaces.get(namespace)
+        validation.filter_fields(filter_, self._limits)
+        where = memories.where_of(filter_)
+        if as_of_seq is not None:
+            validation.seq("as_of_seq", as_of_seq)
+            self._reachable(as_of_seq)
+        known = as_of_seq is None and where is None
+        seq = self._writer.applied_seq if as_of_seq is None else as_of_seq
+        total = space.index.stats().live if known else 0
+        yield ExportHead(space.info(), seq, total)
+        after, ranking = "", space.at(seq)
+        while True:
+            rows = await self._in_pool(
+                lambda start=after: self._store.list_rows(  # type: ignore[misc]
+                    space.namespace.ns_id, start, EXPORT_ROWS, as_of_seq=seq, vectors=include_vectors
+                )
+            )
+            if not rows:
+                return
+            now = self._clock()
+            passed = [row for row in rows if memories.passes(row, where)]
+            if passed:
+                yield [memories.memory_of(row, ranking, space.counts, now) for row in passed]
+            after = rows[-1].id
+
+    async def watch(
+        self, namespace: str, from_seq: int, to_seq: int | None, *, include_payload: bool
+    ) -> AsyncIterator[Change]:
+        """Changes in order; waits for commits when it has caught up."""
+        space = self._spaces.get(namespace)
+        validation.seq("from_seq", from_seq)
+        if to_seq is not None:
+            validation.seq("to_seq", to_seq)
+        if self._watchers >= self._limits.watchers:
+            raise Refused(E.BUSY, f"{self._watchers} callers are watching", retry_after_s=1.0)
+        at = max(1, from_seq)
+        if from_seq > 1:
+            self._not_behind(from_seq)
+        self._watchers += 1
+        try:
+            while to_seq is None or at <= to_seq:
+                last = self._writer.applied.seq
+                if at > last:
+                    await self._writer.applied.after(at - 1)
+                    continue
+                end = last if to_seq is None else min(last, to_seq)
+                rows = await self._in_pool(
+                    lambda start=at, stop=end: self._store.changes(  # type: ignore[misc]
+                        start, stop, ns_id=space.namespace.ns_id, payloads=include_payload, limit=WATCH_ROWS
+                    )
+                )
+                for row in rows:
+                    yield change_of(row, namespace, include_payload=include_payload)
+                at = rows[-1].seq + 1 if len(rows) == WATCH_ROWS else end + 1
+        finally:
+            self._watchers -= 1
+
+    async def _visible(self, seq: int) -> None:
+        """Wait until `seq` is visible. Refused(DEADLINE) when it is not within `limits.min_seq_wait_s`."""
+        if self._writer.applied_seq >= seq:
+            return
+        try:
+            await asyncio.wait_for(self._writer.applied.after(seq - 1), self._limits.min_seq_wait_s)
+        except TimeoutError:
+            at = self._writer.applied_seq
+            raise Refused(E.DEADLINE, f"seq {seq} was not visible in time; the log is at {at}") from None
+
+    def _reachable(self, seq: int) -> None:
+        if seq > self._writer.applied_seq:
+            raise Refused(E.FUTURE_SEQ, f"seq {seq} has not been written; the log is at {self._writer.applied_seq}")
+        self._not_behind(seq)
+
+    def _not_behind(self, seq: int) -> None:
+        horizon = self._horizon_seq
+        if seq < horizon:
+            raise Refused(E.BEHIND_HORIZON, f"the log reaches back to seq {horizon}, not to {seq}")
+
+    def _committed_at(self, seq: int) -> float:
+        """When a seq was committed, Unix seconds."""
+        rows = self._store.changes(seq, seq, payloads=False, limit=1)
+        if not rows:
+            raise Refused(E.BEHIND_HORIZON, f"the log no longer holds seq {seq}")
+        return rows[0].at_s
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def change_of(row: ChangeRow, namespace: str, *, include_payload: bool) -> Change:
+    """A row of the log as Watch shows it."""
+    payload = memories.verified(row) if include_payload and row.op < Op.NAMESPACE else b""
+    return Change(
+        seq=row.seq,
+        namespace=namespace,
+        id=row.id,
+        op=row.op.name.lower(),
+        version=row.version,
+        digest=row.digest,
+        at_s=row.at_s,
+        principal=row.principal,
+        payload=payload,
+        event_id=event_id(namespace, row.seq),
+        detail_json=row.detail_json,
+    )
+
+
+def write_token(last_id: str) -> str:
+    """An opaque place to go on from; empty at the end."""
+    return base64.urlsafe_b64encode(b"1" + last_id.encode()).decode() if last_id else ""
+
+
+def read_token(token: str) -> str:
+    """The id that a token goes on after. Refused(INVALID) for a token that is none of ours."""
+    if not token:
+        return ""
+    try:
+        raw = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
+        if raw[:1] != b"1" or b"\x00" in raw:
+            raise ValueError(token)
+        return raw[1:].decode()
+    except (ValueError, binascii.Error):
+        raise Refused(E.INVALID, "page_token is none that this daemon gave") from None

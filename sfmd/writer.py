@@ -1,0 +1,257 @@
+"""The write path's one thread: a bounded queue in front, one transaction per group, the core after the commit.
+
+The rule guarded here: a reply means that it is on disk and visible. Whatever fails, nobody is told OK; and what the
+store committed is in the core before its reply leaves, or the daemon stops answering as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import structlog
+
+from sfmd.commands import Command
+from sfmd.domain import Clock, Store, WriteTx
+from sfmd.errors import E, Refused
+from sfmd.group import Delta, Group
+from sfmd.measure import Meters
+from sfmd.spaces import Space
+
+log = structlog.get_logger(__name__)
+
+Answer = tuple[Command, Any, Exception | None]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCommit:
+    """When a group is flushed: at `rows`, at `delay_s` old, or at once when nobody else is expected."""
+
+    rows: int = 4096
+    delay_s: float = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A normaliser version that was just cut, for whoever measures its shock."""
+
+    space: Space
+    seq: int
+    delta: Delta
+
+
+class Applied:
+    """The seq up to which everything is visible, and a way to wait for more without polling. Loop-side."""
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self._more = asyncio.Event()
+        self._stopped = False
+
+    def advance(self, seq: int) -> None:
+        """Wake everybody who waits."""
+        self.seq = max(self.seq, seq)
+        more, self._more = self._more, asyncio.Event()
+        more.set()
+
+    async def after(self, seq: int) -> int:
+        """Return once something after `seq` is visible."""
+        while self.seq <= seq:
+            if self._stopped:
+                raise Refused(E.STOPPING)
+            await self._more.wait()
+        return self.seq
+
+    def stop(self) -> None:
+        """Wake everybody who waits for more than there will be. Refused(STOPPING) for them."""
+        self._stopped = True
+        self.advance(self.seq)
+
+
+class Writer:
+    """Owns the store's writing side and every change of an index."""
+
+    def __init__(
+        self, store: Store, clock: Clock, meters: Meters, *, policy: GroupCommit, queue_items: int,
+        topic: str = "", on_cut: Callable[[Cut], None] | None = None, on_commit: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._store, self._clock, self._meters = store, clock, meters
+        self._policy, self._queue_items, self._topic = policy, queue_items, topic
+        self._on_cut, self._on_commit = on_cut, on_commit
+        self._queue: SimpleQueue[Command | None] = SimpleQueue()
+        self._waiting = 0
+        self._crowd = 1
+        self._closing = False
+        self._last_at_s = 0.0
+        self.failure = ""
+        """Why nothing can be written any more; empty while the writer is sound."""
+        self.applied_seq = store.last_seq()
+        self.applied = Applied(self.applied_seq)
+        last = store.changes(self.applied_seq, self.applied_seq, payloads=False)
+        self._last_at_s = last[0].at_s if last else 0.0
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="writer")
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items in the queue or being committed."""
+        return self._waiting
+
+    async def submit(self, command: Command) -> Any:
+        """Queue a command and wait for its reply. Refused: BUSY, STOPPING, STORE_DOWN, and what the command decides."""
+        if self._closing:
+            raise Refused(E.STOPPING)
+        if self.failure:
+            raise Refused(E.STORE_DOWN, self.failure)
+        if self._waiting and self._waiting + command.size > self._queue_items:
+            raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
+        command.future = self._loop.create_future()
+        self._waiting += command.size
+        self._queue.put(command)
+        # A caller that goes away does not take back what is being committed: others' replies ride on the same group.
+        return await command.future
+
+    async def close(self) -> None:
+        """Commit what was taken, then end the thread."""
+        self._closing = True
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            group, going = self._take()
+            if group:
+                self._commit(group)
+
+    def _take(self) -> tuple[list[Command], bool]:
+        """The next group, in the order of arrival, and whether to go on after it."""
+        first = self._queue.get()
+        if first is None:
+            return [], False
+        group, rows = [first], first.size
+        deadline = time.monotonic() + self._policy.delay_s
+        while rows < self._policy.rows:
+            try:
+                if len(group) < self._crowd:
+                    command = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
+                else:
+                    command = self._queue.get_nowait()
+            except Empty:
+                break
+            if command is None:
+                self._note_crowd(group)
+                return group, False
+            group.append(command)
+            rows += command.size
+        self._note_crowd(group)
+        return group, True
+
+    def _note_crowd(self, group: list[Command]) -> None:
+        """How many callers seem to write at the same time: as many as came together lately."""
+        self._crowd = max(len(group), self._crowd - 1)
+
+    def _commit(self, commands: list[Command]) -> None:
+        for part in _parts(commands):
+            answers = self._commit_part(part)
+            self._answer(answers)
+
+    def _commit_part(self, commands: list[Command]) -> list[Answer]:
+        started = time.monotonic()
+        try:
+            group, answers = self._store.write(lambda tx: self._decide(tx, commands))
+        except Refused as refused:
+            if refused.code is E.STORE_DOWN or len(commands) == 1:
+                log.error("commit_failed", code=refused.code.code, reason=refused.message, commands=len(commands))
+                return [(command, None, refused) for command in commands]
+            return [answer for command in commands for answer in self._commit_part([command])]
+        except Exception as bug:
+            if len(commands) == 1:
+                log.exception("write_failed")
+                return [(commands[0], None, bug)]
+            return [answer for command in commands for answer in self._commit_part([command])]
+        if group.rows:
+            self._apply(group)
+            self._meters.committed(len(group.rows), time.monotonic() - started)
+        return answers
+
+    def _decide(self, tx: WriteTx, commands: list[Command]) -> tuple[Group, list[Answer]]:
+        group = Group(tx, max(self._clock(), self._last_at_s), self._topic)
+        for command in commands:
+            command.look_up(group)
+        answers: list[Answer] = []
+        for command in commands:
+            try:
+                answers.append((command, command.decide(group), None))
+            except Refused as refused:
+                answers.append((command, None, refused))
+        group.cut_normalisers()
+        group.write()
+        return group, answers
+
+    def _apply(self, group: Group) -> None:
+        """Make a committed group visible. A core that cannot follow the log ends the writing: never a wrong answer."""
+        first, last = group.rows[0].seq, group.rows[-1].seq
+        self._last_at_s = group.at_s
+        try:
+            if first != self.applied_seq + 1:  # a commit that was reported as failed is in the log after all
+                raise ValueError(f"the log went on at {first}, the core is at {self.applied_seq}")
+            for delta in group.deltas.values():
+                self._apply_delta(delta, last)
+            for then in group.committed:
+                then()
+        except Exception:
+            log.exception("core_left_behind", seq=last)
+            self.failure = "the core could not follow the log; restart the daemon to rebuild it"
+            return
+        self.applied_seq = last
+
+    def _apply_delta(self, delta: Delta, last: int) -> None:
+        space = delta.space
+        if delta.ranking is not None:
+            space.history.append(delta.ranking)
+        if delta.normaliser is not None:
+            space.normaliser = delta.normaliser
+        if delta.erased:
+            space.index.erase(delta.erased)
+        scoring = delta.ranking.scoring if delta.ranking is not None else None
+        space.index.apply(last, delta.rows(), delta.ended, scoring)
+        if delta.cut is not None and self._on_cut is not None:
+            self._on_cut(Cut(space, last, delta))
+
+    def _answer(self, answers: list[Answer]) -> None:
+        self._loop.call_soon_threadsafe(self._finish, answers, self.applied_seq)
+        if self._on_commit is not None:
+            self._on_commit()
+
+    def _finish(self, answers: list[Answer], seq: int) -> None:
+        """On the loop: one wake-up for a whole group."""
+        if seq > self.applied.seq:
+            self.applied.advance(seq)
+        for command, reply, error in answers:
+            self._waiting -= command.size
+            if command.future.done():
+                continue
+            if error is not None:
+                command.future.set_exception(error)
+            elif self.failure:
+                command.future.set_exception(Refused(E.STORE_DOWN, self.failure))
+            else:
+                command.future.set_result(reply)
+
+
+def _parts(commands: list[Command]) -> list[list[Command]]:
+    """The group cut where a command wants a transaction of its own."""
+    parts: list[list[Command]] = []
+    for command in commands:
+        if parts and not command.alone and not parts[-1][-1].alone:
+            parts[-1].append(command)
+        else:
+            parts.append([command])
+    return parts
