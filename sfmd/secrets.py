@@ -182,6 +182,8 @@ class Tls:
         self._names = tuple(development)
         self._lock = threading.Lock()
         self._looked_s = clock()
+        self.problem = ""
+        """Why the files could not be taken at the last look; empty when all is well."""
         self._material = self._load()
 
     @classmethod
@@ -197,10 +199,18 @@ class Tls:
             now = self._clock()
             if not 0 <= now - self._looked_s < LOOK_EVERY_S:
                 self._looked_s = now
-                if self._names:
-                    ensure_development(self.paths.ca.parent, self._names, _utc(now))
-                self._material = self._load()
+                self._renew(now)
             return self._material
+
+    def _renew(self, now: float) -> None:
+        """Take what is there now; when it cannot be used, serve on with the last good material and say so."""
+        try:
+            if self._names:
+                ensure_development(self.paths.ca.parent, self._names, _utc(now))
+            self._material = self._load()
+            self.problem = ""
+        except (OSError, Refused) as error:
+            self.problem = str(error)
 
     def _load(self) -> TlsMaterial:
         """Read and check certificate and key. Raises Refused(CONFIG) with the file's name, never its content."""

@@ -98,3 +98,18 @@ def test_own_certificates_are_checked_against_their_key(tmp_path):
     late.now_s += LEAF_LIFETIME.total_seconds() + 1
     with pytest.raises(Refused, match="expired"):
         Tls(TlsPaths(a.ca, a.certificate, a.key), late)
+
+
+def test_files_that_break_later_leave_the_last_good_material_and_a_problem(tmp_path):
+    a = Tls.development(tmp_path / "a", Time()).paths
+    time_s = Time()
+    tls = Tls(TlsPaths(a.ca, a.certificate, a.key), time_s)
+    good, key = tls.current(), a.key.read_bytes()
+    a.key.write_bytes(b"broken")
+    time_s.now_s += 60
+    assert tls.current() == good
+    assert "cannot be used" in tls.problem
+    a.key.write_bytes(key)
+    time_s.now_s += 60
+    assert tls.current() == good
+    assert tls.problem == ""
