@@ -24,16 +24,16 @@ def probe(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """Ask the daemon's health service. A daemon that does not run is a warning: not every machine has one."""
     try:
         from sfmd.rpc.client import CallFailed, Client
-        from sfmd.rpc.profile import Profile
+
+        found = connection.resolve({}, os.environ)
     except ImportError as missing:
         return Status.WARN, f"the client is not installed ({missing.name})", "SFM-CLI-005"
-    try:
-        found = connection.resolve({}, os.environ)
-        profile = Profile(address=found.address, ca_file=found.ca, server_name=found.server_name)
-        with Client(profile).within(3.0) as client:
-            state = client.health()
     except Fault as fault:
         return Status.FAIL, fault.what, fault.code, fault.next_step
+    address = found.profile.address
+    try:
+        with Client(found.profile).within(3.0) as client:
+            state = client.health()
     except CallFailed as failed:
-        return Status.WARN, f"{found.address}: {failed}", "SFM-MEM-034", "sfmctl daemon start"
-    return (Status.PASS if state == "SERVING" else Status.WARN), f"{found.address} is {state}"
+        return Status.WARN, f"{address}: {failed}", failed.code, failed.next_step
+    return (Status.PASS if state == "SERVING" else Status.WARN), f"{address} is {state}"

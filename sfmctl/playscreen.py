@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -53,9 +54,10 @@ class Progress:
             if event.kind == "step":
                 self.current, self.detail, self.step_started = event.step, "", time.monotonic()
             elif event.kind == "progress":
-                if event.text == self.detail:
-                    return
-                self.detail = event.text
+                before, self.detail = self.detail, event.text
+                if self._live is None:
+                    known = set(before.splitlines())
+                    event = replace(event, text="\n".join(x for x in event.text.splitlines() if x not in known))
             elif event.outcome is not None:
                 self.results[event.step] = (event.outcome.result.value, event.outcome.duration_ms)
         if self._live is None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LOADERS = 3
 """Loads side by side: more of them only share the disk."""
 INDEX = "index.json"
+SOURCE_LABEL = "sh.soma.source"
 
 
 def docker_info(shell: Shell) -> dict[str, Any]:
@@ -83,6 +84,31 @@ def local_ids(shell: Shell, refs: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def source_digest(root: Path, image: Image) -> str:
+    """SHA-256 over the folder that an image is built from, as 16 hex digits: a changed source is built anew."""
+    folder = root / (image.context or Path(image.dockerfile).parent)
+    total = hashlib.sha256((root / image.dockerfile).read_bytes())
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        total.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:16]
+
+
+def unbuilt(target: Target, shell: Shell, images: Iterable[Image]) -> list[Image]:
+    """Those of our own images that the local Docker lacks, or has from another source than today's."""
+    found = []
+    for image in images:
+        if image.source != "build":
+            continue
+        form = f'{{{{index .Config.Labels "{SOURCE_LABEL}"}}}}'
+        try:
+            built_from = shell.run(["docker", "image", "inspect", "--format", form, image.ref], timeout_s=15).stdout
+        except CommandFailed:
+            built_from = ""
+        if built_from.strip() != source_digest(target.infra.parent, image):
+            found.append(image)
+    return found
+
+
 def node_names(shell: Shell, cluster: str) -> list[str]:
     """The node containers of the kind cluster that hold images (a load balancer does not)."""
     nodes = kind.containers(shell, cluster)
@@ -125,12 +151,12 @@ def image_facts(seen: Observer) -> dict[str, Any]:
     images = wanted(seen.target, seen.book, seen.shell)
     refs = [image.ref for image in images]
     ids = local_ids(seen.shell, refs)
-    unbuilt = [i.ref for i in images if i.source == "build" and i.ref not in ids and seen.target.images.kind == "pull"]
+    build_here = seen.target.images.kind != "archive"
     nodes = node_names(seen.shell, seen.target.cluster)
     lacking = absent(seen.shell, seen.target, refs, ids) if nodes else [("no node yet", ref) for ref in refs]
     return {
         "images.wanted": refs,
-        "images.unbuilt": unbuilt,
+        "images.unbuilt": [i.ref for i in unbuilt(seen.target, seen.shell, images)] if build_here else [],
         "images.absent": [f"{ref} on {node}" if len(nodes) > 1 else ref for node, ref in lacking],
     }
 
@@ -138,8 +164,7 @@ def image_facts(seen: Observer) -> dict[str, Any]:
 def build(hands: Hands, params: Mapping[str, Any]) -> str:
     """Build those of our images that the charts run here and the local Docker lacks (all of them with `all`)."""
     images = [i for i in wanted(hands.target, hands.book, hands.shell) if i.source == "build"]
-    ids = {} if params.get("all") else local_ids(hands.shell, [i.ref for i in images])
-    todo = [image for image in images if image.ref not in ids]
+    todo = images if params.get("all") else unbuilt(hands.target, hands.shell, images)
     for image in todo:
         build_one(hands.target, hands.shell, image, hands.left_s, hands.tell)
     return f"built {', '.join(i.ref for i in todo) or 'nothing'}"
@@ -151,8 +176,11 @@ def build_one(target: Target, shell: Shell, image: Image, timeout_s: float, tell
     root = target.infra.parent
     arguments = {**image.build_args, **settings.args}
     argv = ["docker", "build", "--tag", image.ref, "--file", str(root / image.dockerfile)]
+    declared = {line.split()[1].split("=")[0] for line in (root / image.dockerfile).read_text().splitlines()
+                if line.startswith("ARG ")}  # fmt: skip
+    argv += ["--label", f"{SOURCE_LABEL}={source_digest(root, image)}"]
     argv += ["--network", settings.network] if settings.network else []
-    argv += [a for key, value in sorted(arguments.items()) for a in ("--build-arg", f"{key}={value}")]
+    argv += [a for k, v in sorted(arguments.items()) if k in declared for a in ("--build-arg", f"{k}={v}")]
     tell(f"building {image.ref}")
     try:
         shell.run(

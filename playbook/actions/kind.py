@@ -100,7 +100,7 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
         hands.shell.run(
             ["kind", "create", "cluster", "--name", target.cluster, "--config", str(target.kind_config), *image,
              *kubeconfig, "--wait", f"{max(30, int(hands.left_s) - 20)}s"],
-            timeout_s=hands.left_s, on_line=lambda line: hands.tell(line.strip(" •✓✗.…\t")),
+            timeout_s=hands.left_s, on_line=lambda line: progress(hands, line),
         )  # fmt: skip
     except CommandFailed as failed:
         clean_up(hands, flag)
@@ -112,6 +112,15 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
     flag.unlink(missing_ok=True)
     wait_for_api(hands)
     return f"made the cluster {target.cluster}, context {target.context}"
+
+
+def progress(hands: Hands, line: str) -> None:
+    """Pass on kind's steps, without its signs and its advice, which is for another tool's users."""
+    text = "".join(c for c in line if c.isascii()).strip(" .")
+    if text and not text.startswith(
+        ("You can now use", "kubectl ", "Not sure what", "Thanks for", "Have a", "cgroup v1")
+    ):
+        hands.tell(text)
 
 
 def clean_up(hands: Hands, flag: Path) -> None:

@@ -34,6 +34,15 @@ PROBES: Mapping[str, str] = {
     "pods": "playbook.actions.workloads:probe_ready",
     "restarts": "playbook.actions.workloads:probe_restarts",
     "claims": "playbook.actions.workloads:probe_claims",
+    "postgres.nodes": "playbook.actions.servers:postgres_nodes",
+    "postgres.pgpool": "playbook.actions.servers:pgpool",
+    "kafka": "playbook.actions.servers:kafka",
+    "redis": "playbook.actions.servers:redis",
+    "vault": "playbook.actions.servers:vault",
+    "opa": "playbook.actions.servers:opa",
+    "etcd": "playbook.actions.servers:etcd",
+    "prometheus": "playbook.actions.servers:prometheus",
+    "grafana": "playbook.actions.servers:grafana",
 }
 
 
