@@ -1,4 +1,4 @@
-"""A real gRPC server over TLS on a free port, for tests of the transport: the daemon's own classes, nothing doubled."""
+"""The daemon in this process: its store, service and gRPC server over TLS on a free port, nothing doubled."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from sfmd.auth import VERBS, TokenFile
+from sfmd.builder import MemorySystemBuilder
+from sfmd.config import load
 from sfmd.limits import CallLimits
 from sfmd.observe import Metrics
 from sfmd.rpc.behaviours.table import behaviours_of
 from sfmd.rpc.profile import Profile
 from sfmd.rpc.server import RpcServer, ServerOptions
 from sfmd.secrets import Tls
+from sfmd.service import MemoryService
 
 
 @dataclass
 class Served:
     """A running server, its parts, and a profile whose token may do everything."""
 
+    service: MemoryService
     server: RpcServer
     tokens: TokenFile
     tls: Tls
@@ -39,17 +43,21 @@ class Served:
 
 
 @asynccontextmanager
-async def serve(folder: Path, service: Any, *, limits: CallLimits | None = None, reflection: bool = False,
+async def serve(folder: Path, *, limits: CallLimits | None = None, reflection: bool = False,
                 clock: Any = time.time, client_ca: Path | None = None) -> AsyncIterator[Served]:  # fmt: skip
-    """Serve `service` until the block ends."""
+    """Build the service on a data directory below `folder` and serve it until the block ends."""
+    service = await MemorySystemBuilder(load(data_dir=folder / "data"), clock).build()
     tokens = TokenFile(folder / "tokens.json", clock)
     tls = Tls.development(folder / "tls", clock, client_ca=client_ca)
     metrics = Metrics()
+    metrics.watch_service(service.stats)
     options = ServerOptions(port=0, reflection=reflection, limits=limits or CallLimits())
     server = RpcServer(behaviours_of(service), tokens, tls, metrics, options)
     port = await server.start()
     await server.serving(True)
     try:
-        yield Served(server, tokens, tls, metrics, folder, port)
+        yield Served(service, server, tokens, tls, metrics, folder, port)
     finally:
+        service.end_watches()
         await server.stop(0.2)
+        await service.close()

@@ -5,7 +5,6 @@ import pytest
 from sfmd.auth import VERBS
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.rules import RULES
-from sfmd.service import MemoryService
 from testing.calls import METHODS, REQUESTS, RawChannel
 from testing.rpc import serve
 
@@ -20,7 +19,7 @@ def test_every_method_of_the_descriptor_has_a_rule_and_a_request_here():
 
 @pytest.fixture
 async def served(tmp_path):
-    async with serve(tmp_path, MemoryService.__new__(MemoryService)) as running:
+    async with serve(tmp_path) as running:
         yield running
 
 
@@ -102,7 +101,7 @@ async def test_an_unknown_method_is_denied_and_health_is_open(served):
 async def test_reflection_answers_only_with_its_flag_and_a_token(tmp_path):
     ask = [b"\x3a\x00"]  # list_services: ""
     path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-    async with serve(tmp_path, MemoryService.__new__(MemoryService), reflection=True) as served:
+    async with serve(tmp_path, reflection=True) as served:
         async with RawChannel(served.profile(verbs=("read",))) as raw:
             assert b"soma.memory.v1.MemoryService" in (await raw.send(path, ask))[0]
         async with RawChannel(served.profile(), "") as raw:

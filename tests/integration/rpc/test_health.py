@@ -7,19 +7,18 @@ import pytest
 from sfmd.rpc.aio_client import AioClient
 from sfmd.rpc.client import CallFailed, Client
 from sfmd.rpc.profile import Profile
-from sfmd.service import MemoryService
 from testing.rpc import serve
 
 
 async def test_health_says_serving_over_tls_and_follows_the_drain(tmp_path):
-    async with serve(tmp_path, MemoryService.__new__(MemoryService)) as served, AioClient(served.profile()) as client:
+    async with serve(tmp_path) as served, AioClient(served.profile()) as client:
         assert await client.health() == "SERVING"
         await served.server.serving(False)
         assert await client.health() == "NOT_SERVING"
 
 
 async def test_the_blocking_client_reads_health_too(tmp_path):
-    async with serve(tmp_path, MemoryService.__new__(MemoryService)) as served:
+    async with serve(tmp_path) as served:
         profile = served.profile()
 
         def ask() -> str:
@@ -41,8 +40,8 @@ async def test_another_ca_is_refused_by_the_client(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     async with (
-        serve(tmp_path / "a", MemoryService.__new__(MemoryService)) as a,
-        serve(tmp_path / "b", MemoryService()) as b,
+        serve(tmp_path / "a") as a,
+        serve(tmp_path / "b") as b,
     ):
         wrong = Profile(address=f"127.0.0.1:{a.port}", ca_file=str(b.tls.paths.ca))
         async with AioClient(wrong) as client:
