@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -192,10 +192,24 @@ class AioClient:
             )
         return made
 
-    async def _upload(self, name: str, messages: Iterator[Any] | AsyncIterable[Any], reply: type[R]) -> R:
-        send = self._method("stream_unary", name, reply)
+    async def _upload(self, name: str, messages: Iterator[Any], reply: type[R]) -> R:
+        """Send every message. What the caller's own iterator raises ends the call and is raised here."""
+        call = self._method("stream_unary", name, reply)(
+            timeout=self.timeouts.stream_s, metadata=call_metadata(self._proof())
+        )
         try:
-            out: R = await send(messages, timeout=self.timeouts.stream_s, metadata=call_metadata(self._proof()))
+            for message in messages:
+                await call.write(message)
+            await call.done_writing()
+        except asyncio.InvalidStateError:
+            pass  # the daemon has answered already; its status comes below
+        except grpc.RpcError as error:
+            raise failure(error) from error
+        except BaseException:
+            call.cancel()
+            raise
+        try:
+            out: R = await call
         except grpc.RpcError as error:
             raise failure(error) from error
         return out
