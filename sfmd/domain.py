@@ -418,7 +418,7 @@ class Store(Protocol):
         """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with payloads."""
 
     def rows(self, seqs: Sequence[int], *, payloads: bool = True, vectors: bool = False) -> dict[int, ChangeRow]:
-        """Rows by seq, with kind, payload, content_type, digest, vector, features and metadata of the row at content_seq.
+        """Rows by seq, with their content (payload, vector, kind, digest, metadata…) from the row at content_seq.
 
         Everything else is the row's own: importance, event time, half-life class, access and request digest.
         """

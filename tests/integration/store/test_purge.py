@@ -16,14 +16,14 @@ from testing.log_rows import change_one, make_namespace, store_one
 
 
 def _files_with(folder: Path, needle: bytes) -> list[str]:
-    """Files that hold the bytes. Another process reads: a close here would drop SQLite's locks."""
+    """Files that hold the bytes. Another process looks: a close in this one would drop SQLite's locks."""
     found = subprocess.run(["grep", "-rlaF", needle.decode(), str(folder)], capture_output=True, text=True, check=False)
     assert found.returncode in (0, 1), found.stderr
     return [Path(line).name for line in found.stdout.split()]
 
 
 def test_purged_bytes_leave_every_file_while_the_store_is_open(tmp_path: Path) -> None:
-    """Payloads from a few bytes to several pages, so that rows share pages and overflow them; purged in random order."""
+    """Payloads from a few bytes to several pages, so that rows share pages and overflow; purged in random order."""
     rng = random.Random(11)
     store = open_store(tmp_path)
     ns = make_namespace(store)
