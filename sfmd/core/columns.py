@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from sfmd.core.model import F64, MetaCondition, Scalar, Where
 
 Bool = NDArray[np.bool_]
 I32 = NDArray[np.int32]
+
+T = TypeVar("T")
 
 NO_SCALAR = -1
 """Code of a value that is an object or an array: it exists, and no comparison holds for it."""
@@ -117,8 +120,22 @@ class Columns:
             kept = np.flatnonzero(to >= 0)
             if kept.size:
                 order = kept[np.argsort(to[kept], kind="stable")]
-                keys[key] = Column(column.values, to[order].astype(np.int32), column.codes[order])
-        return Columns(rows.size, self.kinds, self.kind_codes[rows], keys)
+                values, codes = _used(column.values, column.codes[order])
+                keys[key] = Column(values, to[order].astype(np.int32), codes)
+        kinds, kind_codes = _used(self.kinds, self.kind_codes[rows])
+        return Columns(rows.size, kinds, kind_codes, keys)
+
+
+def _used(values: tuple[T, ...], codes: I32) -> tuple[tuple[T, ...], I32]:
+    """Only the values that a code names, so that what was erased leaves no trace."""
+    named = np.zeros(len(values) + 1, dtype=bool)
+    named[codes] = True
+    if named[: len(values)].all():
+        return values, codes
+    kept = np.flatnonzero(named[: len(values)])
+    renumber = np.full(len(values) + 1, NO_SCALAR, dtype=np.int32)
+    renumber[kept] = np.arange(kept.size, dtype=np.int32)
+    return tuple(values[n] for n in kept.tolist()), renumber[codes]
 
 
 def encode(kinds: Sequence[str], metadata: Sequence[Mapping[str, object]]) -> Columns:

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,10 @@ from sfmd.core.columns import Column, Columns
 from sfmd.core.model import I64, NEVER, NormaliserVersion, Scoring
 from sfmd.core.segment import Block, Ids, Segment, seal
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 CHUNK_ROWS = 8192
+_OURS = ("seg-", "ended-", MANIFEST)
 _MAPPED = frozenset({"v", "blob"})
 
 
@@ -32,13 +33,28 @@ class Unusable(Exception):
     """The files cannot be trusted; the message says which and why."""
 
 
-def crc(array: NDArray[Any]) -> int:
-    """CRC-32 of an array's bytes, chunk by chunk."""
-    flat = array.reshape(-1).view(np.uint8)
+def crc_of_file(path: Path) -> int:
+    """CRC-32 of a whole file, its header included: a changed type or shape is as wrong as a changed number."""
     value = 0
-    for start in range(0, flat.shape[0], 1 << 22):
-        value = zlib.crc32(flat[start : start + (1 << 22)].data, value)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            value = zlib.crc32(chunk, value)
     return value
+
+
+def _sealed(body: dict[str, Any]) -> str:
+    """JSON text that carries the checksum of its own body."""
+    text = json.dumps(body)
+    return json.dumps({"crc32": zlib.crc32(text.encode()), "body": text})
+
+
+def _unsealed(path: Path) -> tuple[dict[str, Any], int]:
+    """The body and its checksum. Raises Unusable when they do not fit, OSError and the like when it cannot be read."""
+    outer = json.loads(path.read_text())
+    if zlib.crc32(outer["body"].encode()) != outer["crc32"]:
+        raise Unusable(f"{path.name} fails its checksum")
+    body: dict[str, Any] = json.loads(outer["body"])
+    return body, outer["crc32"]
 
 
 def scoring_json(scoring: Scoring) -> dict[str, Any]:
@@ -80,47 +96,45 @@ def write_segment(
     for block, rows, places in sources:
         for at in range(0, rows.size, CHUNK_ROWS):
             v[places[at : at + CHUNK_ROWS]] = block.v[rows[at : at + CHUNK_ROWS]]
-    sums = {"v": crc(v.view(np.ndarray))}
+    v.flush()
     del v
     for key, array in _arrays(data).items():
         np.save(temporary / f"{key}.npy", np.ascontiguousarray(array))
-        sums[key] = crc(np.ascontiguousarray(array))
     keys = sorted(data.columns.keys)
     for n, key in enumerate(keys):
         column = data.columns.keys[key]
-        pair = np.stack([column.rows, column.codes])
-        np.save(temporary / f"m{n}.npy", pair)
-        sums[f"m{n}"] = crc(pair)
+        np.save(temporary / f"m{n}.npy", np.stack([column.rows, column.codes]))
+    sums = {path.stem: crc_of_file(path) for path in sorted(temporary.glob("*.npy"))}
     body = {
         "format": FORMAT, "rows": len(data), "dim": dim, "crc32": sums, "scoring": scoring_json(scoring),
         "kinds": data.columns.kinds, "metadata": [[key, data.columns.keys[key].values] for key in keys],
     }  # fmt: skip
-    text = json.dumps(body)
-    (temporary / "segment.json").write_text(json.dumps({"crc32": zlib.crc32(text.encode()), "body": text}))
+    (temporary / "segment.json").write_text(_sealed(body))
     temporary.rename(final)
     segment = read_segment(folder, name, dim, verify=False)
     segment.data.ended[:] = data.ended
-    return seal(segment.data, scoring, name)
+    made = seal(segment.data, scoring, name)
+    made.seal_crc32 = segment.seal_crc32
+    return made
 
 
-def read_segment(folder: Path, name: str, dim: int, *, verify: bool = True) -> Segment:
-    """Map a segment, none of its rows ended. Raises Unusable when a checksum, the version or a shape is wrong."""
+def read_segment(folder: Path, name: str, dim: int, *, seal_crc32: int = 0, verify: bool = True) -> Segment:
+    """Map a segment, none of its rows ended. seal_crc32: what the manifest says of its segment.json.
+    Raises Unusable when a checksum, the version or the dimension is wrong."""
     path = folder / name
     try:
-        outer = json.loads((path / "segment.json").read_text())
-        if zlib.crc32(outer["body"].encode()) != outer["crc32"]:
-            raise Unusable(f"{name}: segment.json fails its checksum")
-        body = json.loads(outer["body"])
+        body, seal_found = _unsealed(path / "segment.json")
+        if verify and seal_found != seal_crc32:
+            raise Unusable(f"{name}: not the segment that the manifest names")
         if body["format"] != FORMAT or body["dim"] != dim:
             raise Unusable(f"{name}: format {body['format']} and dimension {body['dim']} are not this version's")
+        for k, expected in body["crc32"].items() if verify else ():
+            if crc_of_file(path / f"{k}.npy") != expected:
+                raise Unusable(f"{name}: {k}.npy fails its checksum")
         a = {k: np.load(path / f"{k}.npy", mmap_mode="r" if k in _MAPPED else None) for k in body["crc32"]}
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise Unusable(f"{name}: {error}") from error
     arrays = {k: array.view(np.ndarray) for k, array in a.items()}
-    if verify:
-        for k, array in arrays.items():
-            if crc(array) != body["crc32"][k]:
-                raise Unusable(f"{name}: {k}.npy fails its checksum")
     keys = {
         key: Column(tuple(values), arrays[f"m{n}"][0], arrays[f"m{n}"][1])
         for n, (key, values) in enumerate(body["metadata"])
@@ -131,7 +145,9 @@ def read_segment(folder: Path, name: str, dim: int, *, verify: bool = True) -> S
         columns=Columns(body["rows"], tuple(body["kinds"]), arrays["kind"], keys),
         ended=np.full(body["rows"], NEVER, dtype=np.int64),
     )  # fmt: skip
-    return seal(data, scoring_from(body["scoring"]), name)
+    segment = seal(data, scoring_from(body["scoring"]), name)
+    segment.seal_crc32 = seal_found
+    return segment
 
 
 def write_manifest(
@@ -144,38 +160,40 @@ def write_manifest(
         rows = np.flatnonzero(segment.data.ended <= seq)
         triples.append(np.stack([np.full(rows.size, n), rows, segment.data.ended[rows]], axis=1))
     ended = np.ascontiguousarray(np.concatenate(triples))
-    ended_name = f"ended-{seq}-{crc(ended):08x}.npy"
+    ended_name = f"ended-{seq}-{zlib.crc32(ended.tobytes()):08x}.npy"
     np.save(folder / ended_name, ended)
-    text = json.dumps({
-        "format": FORMAT, "dim": dim, "seq": seq, "segments": [s.name for s in segments],
-        "ended": ended_name, "ended_crc32": crc(ended),
-    })  # fmt: skip
+    body = {
+        "format": FORMAT, "dim": dim, "seq": seq, "segments": [[s.name, s.seal_crc32] for s in segments],
+        "ended": ended_name, "ended_crc32": crc_of_file(folder / ended_name),
+    }  # fmt: skip
     temporary = folder / f".{MANIFEST}.new"
-    temporary.write_text(json.dumps({"crc32": zlib.crc32(text.encode()), "body": text}))
+    temporary.write_text(_sealed(body))
     temporary.rename(folder / MANIFEST)
-    keep = {MANIFEST, ended_name, *in_use, *(s.name for s in segments)}
-    for path in folder.iterdir():
-        if path.name not in keep:
+    sweep(folder, {MANIFEST, ended_name, *in_use, *(s.name for s in segments)})
+
+
+def sweep(folder: Path, keep: Collection[str]) -> None:
+    """Remove the index's own files but for those named: what was replaced, and what a kill left half-written."""
+    for path in folder.glob("*") if folder.exists() else ():
+        if path.name not in keep and path.name.lstrip(".").startswith(_OURS):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def read_manifest(folder: Path, dim: int) -> tuple[int, list[Segment]]:
     """The seq that the files reach and their segments, ended rows marked. Raises Unusable."""
     try:
-        outer = json.loads((folder / MANIFEST).read_text())
-        if zlib.crc32(outer["body"].encode()) != outer["crc32"]:
-            raise Unusable("manifest.json fails its checksum")
-        body = json.loads(outer["body"])
+        body, _ = _unsealed(folder / MANIFEST)
         if body["format"] != FORMAT or body["dim"] != dim:
             raise Unusable(f"manifest.json is of format {body['format']}, dimension {body['dim']}")
-        ended = np.load(folder / body["ended"])
-        if crc(ended) != body["ended_crc32"]:
+        if crc_of_file(folder / body["ended"]) != body["ended_crc32"]:
             raise Unusable(f"{body['ended']} fails its checksum")
+        ended = np.load(folder / body["ended"])
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise Unusable(f"manifest.json: {error}") from error
-    segments = [read_segment(folder, name, dim) for name in body["segments"]]
+    segments = [read_segment(folder, name, dim, seal_crc32=sealed) for name, sealed in body["segments"]]
     for n, segment in enumerate(segments):
         mine = ended[ended[:, 0] == n]
         segment.data.ended[mine[:, 1]] = mine[:, 2]
         segments[n] = seal(segment.data, segment.built_for, segment.name)
+        segments[n].seal_crc32 = segment.seal_crc32
     return int(body["seq"]), segments

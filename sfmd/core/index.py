@@ -15,7 +15,7 @@ import numpy as np
 
 from sfmd.core import files, merge
 from sfmd.core.columns import Bool
-from sfmd.core.model import F32, F64, NEVER, Cancel, Found, IndexStats, Rows, Scoring, Where
+from sfmd.core.model import F32, F64, I64, NEVER, Cancel, Found, IndexStats, Rows, Scoring, Where
 from sfmd.core.scan import Ask, Scan
 from sfmd.core.segment import Segment
 from sfmd.core.state import State
@@ -25,6 +25,31 @@ from sfmd.core.vectors import norm_error_max
 from sfmd.core.view import Plan, view_of
 
 _NOTHING: F64 = np.empty(0)
+
+
+def _locate(segments: Sequence[Segment], tail: Tail, row_seq: int) -> tuple[I64 | None, int]:
+    """The `ended` column that has the row made by that seq, and its place there."""
+    place = tail.locate(row_seq)
+    if place >= 0:
+        return tail.ended, place
+    for segment in segments:
+        place = segment.locate(row_seq)
+        if place >= 0:
+            return segment.data.ended, place
+    return None, -1
+
+
+def _end(segments: Sequence[Segment], tail: Tail, row_seq: int, at_seq: int) -> bool:
+    """End a row at a seq; False when it had ended then already. The mark is set before it is counted: a reader that
+    sees no count looks at a state in which the row still lives."""
+    ended, place = _locate(segments, tail, row_seq)
+    if ended is None or ended[place] != NEVER:
+        return False
+    ended[place] = at_seq
+    for segment in segments:
+        if segment.data.ended is ended:
+            segment.n_ended += 1
+    return True
 
 
 class Index:
@@ -50,9 +75,10 @@ class Index:
             seq, segments = files.read_manifest(folder, dim)
         except files.Unusable as why:
             index.problem = str(why) if folder.exists() else ""
+            files.sweep(folder, ())
             return index
         live = sum(len(s) - s.n_ended for s in segments)
-        index._made = len(segments)
+        index._made = max((int(s.name.rsplit("-", 1)[1]) for s in segments), default=0)
         index._norm_error = max((norm_error_max(s.data.v[:4096]) for s in segments), default=0.0)
         index._state = State(seq, scoring, tuple(segments), index._state.tail, 0, live)
         return index
@@ -76,41 +102,42 @@ class Index:
     ) -> None:
         """Make rows, ends `(row_seq, at_seq)` and a new scoring visible together, as of `seq`. One writer at a time.
 
-        Raises ValueError when seq goes back, rows do not ascend, or an ended row is not there.
+        Raises ValueError, with nothing changed, when seq goes back, rows do not ascend, or an ended row is not there.
+        Ending a row again at the same seq changes nothing.
         """
         with self._write:
             old = self._state
-            if seq < old.seq:
-                raise ValueError(f"seq {seq} is before {old.seq}")
+            self._refuse_wrong(old, seq, rows, ended)
             tail = old.tail
             if rows is not None and len(rows):
-                if rows.vectors.shape[1] != self.dim or int(rows.seq[0]) <= old.seq or (np.diff(rows.seq) <= 0).any():
-                    raise ValueError("rows must have the index's dimension and ascending seqs after its own")
                 if not tail.fits(rows):
                     tail = tail.grown(rows)
                 tail.append(rows)
                 self._norm_error = max(self._norm_error, norm_error_max(rows.vectors))
-            for row_seq, at_seq in ended:
-                self._end(old.segments, tail, row_seq, at_seq)
-            live = old.live + (len(rows) if rows is not None else 0) - len(ended)
+            went = sum(_end(old.segments, tail, row_seq, at_seq) for row_seq, at_seq in ended)
+            live = old.live + (len(rows) if rows is not None else 0) - went
             changed = scoring is not None and scoring != old.scoring
             self._state = State(
                 seq, scoring if scoring is not None and changed else old.scoring, old.segments, tail, tail.n, live,
                 plan=None if changed else old.plan,
             )  # fmt: skip
 
-    def _end(self, segments: tuple[Segment, ...], tail: Tail, row_seq: int, at_seq: int) -> None:
-        place = tail.locate(row_seq)
-        if place >= 0:
-            tail.ended[place] = at_seq
-            return
-        for segment in segments:
-            place = segment.locate(row_seq)
-            if place >= 0:
-                segment.data.ended[place] = at_seq
-                segment.n_ended += 1
-                return
-        raise ValueError(f"no row was made by seq {row_seq}")
+    def _refuse_wrong(self, old: State, seq: int, rows: Rows | None, ended: Sequence[tuple[int, int]]) -> None:
+        """Raise before anything has changed: an `apply` happens wholly or not at all."""
+        if seq < old.seq:
+            raise ValueError(f"seq {seq} is before {old.seq}")
+        coming: set[int] = set()
+        if rows is not None and len(rows):
+            if rows.vectors.shape[1] != self.dim or int(rows.seq[0]) <= old.seq or (np.diff(rows.seq) <= 0).any():
+                raise ValueError("rows must have the index's dimension and ascending seqs after its own")
+            if int(rows.seq[-1]) > seq:
+                raise ValueError(f"row {int(rows.seq[-1])} is after seq {seq}")
+            coming = set(rows.seq.tolist()) if ended else coming
+        for row_seq, at_seq in ended:
+            if row_seq not in coming:
+                known, place = _locate(old.segments, old.tail, row_seq)
+                if known is None or known[place] not in (NEVER, at_seq):
+                    raise ValueError(f"no live row was made by seq {row_seq}")
 
     def search(
         self,

@@ -36,9 +36,18 @@ def step(index: Index, *, idle: bool) -> bool:
         return True
     chosen = _like_sized(state.segments, idle=idle) or _stale(state.segments, state.scoring)
     if chosen:
-        rebuild(index, chosen, flush=False)
+        rebuild(index, _with_unsaved(index, chosen), flush=False)
         return True
     return False
+
+
+def _with_unsaved(index: Index, chosen: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    """When a step writes files, segments in memory only go along: an old one left behind would keep the manifest from
+    reaching past its first row, and a restart would replay all that follows."""
+    if index.folder is None or (sum(map(len, chosen)) < PERSIST_ROWS and not any(s.name for s in chosen)):
+        return chosen
+    taken = set(map(id, chosen))
+    return chosen + tuple(s for s in index._state.segments if not s.name and id(s) not in taken)
 
 
 def _like_sized(segments: Sequence[Segment], *, idle: bool) -> tuple[Segment, ...]:

@@ -134,7 +134,7 @@ class NormaliserState:
             if drift == 0.0 or drift < MOVED * spread:
                 return
         half = 0.5 * q90 - 0.5 * q10
-        slope = math.log(9.0) / (2.0 * half) if half > 0.0 else 0.0
+        slope = math.log(9.0) / 2.0 / half if half > 0.0 else 0.0
         self.version = NormaliserVersion(
             version=old.version + 1, kind="logistic", a=q50, b=slope if slope < _STEEPEST else 0.0, n=self.n,
             q10=q10, q50=q50, q90=q90,

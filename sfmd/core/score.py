@@ -76,8 +76,15 @@ def log2_features(features: F64, scoring: Scoring) -> F64 | None:
     return total
 
 
+def half_lives(half_life: I16 | NDArray[np.integer], scoring: Scoring) -> F64:
+    """tau by row, float64[N] seconds. Rows of a class that `scoring` does not know yet (it is one of the past; a read
+    with it sees none of them) count as of its last class."""
+    tau = np.asarray(scoring.half_life_s)
+    out: F64 = tau[np.minimum(half_life, tau.shape[0] - 1)]
+    return out
+
+
 def ages_in_half_lives(t_s: F64, half_life: I16 | NDArray[np.integer], scoring: Scoring, now_s: float) -> F64:
     """max(0, now - t) / tau over float64[N]."""
-    tau = np.asarray(scoring.half_life_s)[half_life]
-    out: F64 = np.maximum(0.0, now_s - t_s) / tau
+    out: F64 = np.maximum(0.0, now_s - t_s) / half_lives(half_life, scoring)
     return out

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sfmd.core import columns as cols
 from sfmd.core.model import F32, F64, I16, I64, NEVER, Scoring
-from sfmd.core.score import log2_features, log2_importance
+from sfmd.core.score import half_lives, log2_features, log2_importance
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def base_of(r: F64, features: F64, scoring: Scoring) -> F64:
 def base_and_key(block: Block, scoring: Scoring, t_ref_s: float) -> tuple[F64, F64]:
     """float64[N] twice: `base_of`, and the key base + (t - t_ref)/tau that orders the rows of a class for ever."""
     base = base_of(block.r, block.features, scoring)
-    tau = np.asarray(scoring.half_life_s)[block.half_life]
+    tau = half_lives(block.half_life, scoring)
     return base, base + (block.t_s - t_ref_s) / tau
 
 
@@ -140,12 +140,14 @@ class Segment:
     """A block in impact order, with what a scan asks of it.
 
     dead_by: the seq by which every row had ended (NEVER while one lives): reads at or after it skip the segment.
-    n_ended: rows that ended; 0 lets a scan skip the look. name: its folder on disk, or "" while it is in memory only.
+    n_ended: rows that ended; 0 lets a scan skip the look. name: its folder on disk, or "" while it is in memory only;
+    seal_crc32: checksum of its segment.json, which the manifest repeats.
     """
 
     data: Block
     built_for: Scoring
     name: str = ""
+    seal_crc32: int = 0
     n_ended: int = 0
     min_seq: int = 0
     max_seq: int = 0

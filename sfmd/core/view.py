@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfmd.core.model import F32, F64, I64, Scoring
+from sfmd.core.score import half_lives
 from sfmd.core.segment import Segment, base_and_key
 
 BLOCK_ROWS = (512, 1024, 2048, 4096)
@@ -91,7 +92,7 @@ def make_view(segment: Segment, scoring: Scoring) -> View:
         starts=starts,
         block_top=block_top,
         class_top=class_top,
-        tau_s=np.asarray(scoring.half_life_s)[data.half_life[low]],
+        tau_s=half_lives(data.half_life[low], scoring),
         falling=(~np.logical_or.reduceat(rising, low)).tolist(),
         sound=(np.minimum.reduceat(exact, low) > float(FLOOR)).tolist(),
         t_ref_s=t_ref_s,
@@ -125,8 +126,8 @@ def view_of(segment: Segment, scoring: Scoring) -> View:
     if isinstance(kept, View):
         return kept
     made = make_view(segment, scoring)
-    while len(segment.views) >= KEPT_VIEWS:
-        segment.views.pop(next(iter(segment.views)), None)
+    for oldest in list(segment.views)[: max(0, len(segment.views) - KEPT_VIEWS + 1)]:
+        segment.views.pop(oldest, None)
     segment.views[scoring] = made
     return made
 
