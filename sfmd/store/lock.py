@@ -34,10 +34,13 @@ class DirectoryLock:
             holder = os.pread(self._file, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._file)
             raise Refused(E.LOCKED, f"process {holder} has the data directory {folder} open") from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode("ascii"), 0)
+        except OSError as error:
+            os.close(self._file)
+            raise Refused(E.STORE_DOWN, f"the data directory {folder} cannot be written: {error.strerror}") from error
 
     def release(self) -> None:
-        """Let the next process in."""
-        os.ftruncate(self._file, 0)
+        """Let the next process in. The pid stays behind: it says nothing once the lock is free."""
         os.close(self._file)

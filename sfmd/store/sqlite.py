@@ -114,11 +114,19 @@ class SqliteDatabase:
         ):
             link.cursor.execute(f"PRAGMA {pragma}").fetchall()
         link.raw.set_wal_hook(self._note_wal)
-        self.path.chmod(0o600)
-        sync_directory(self.path.parent)
         link.raw.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._settle()
         self._writer = link
         return link
+
+    def _settle(self) -> None:
+        """The file is the owner's alone, and its name and the WAL's are on disk: SQLite syncs the directory too, but
+        takes no notice when that fails."""
+        try:
+            self.path.chmod(0o600)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise Refused(E.STORE_DOWN, f"{self.path} cannot be made durable: {error.strerror}") from error
 
     def reader(self) -> SqliteLink | None:
         return SqliteLink(self.path, read_only=True, cache_kib=READER_CACHE_KIB) if self.several else None

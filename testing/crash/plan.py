@@ -95,7 +95,9 @@ class Expected:
     unknown: list[Operation] = field(default_factory=list)
     acknowledged: int = 0
     refused: list[str] = field(default_factory=list)
-    acknowledged_after_refusal: int = 0
+    too_late: list[str] = field(default_factory=list)
+    """Writers with an operation that began after the first refusal: the store was down, none may be acknowledged."""
+    acknowledged_too_late: int = 0
 
     def hear(self, line: str) -> None:
         """One line of a driver: `begin OPERATION`, `ack WRITER NUMBER` or `refused WRITER NUMBER CODE`."""
@@ -103,6 +105,8 @@ class Expected:
         if word == "begin":
             operation = parse(rest)
             self.in_flight[operation.writer] = operation
+            if self.refused:
+                self.too_late.append(operation.writer)
         elif word == "ack":
             writer, number = rest.split()
             operation = self.in_flight.pop(writer)
@@ -110,7 +114,7 @@ class Expected:
                 raise AssertionError(f"{writer} began {operation.number} and {number} was acknowledged")
             self.states[operation.id] = self._after(operation)
             self.acknowledged += 1
-            self.acknowledged_after_refusal += bool(self.refused)
+            self.acknowledged_too_late += writer in self.too_late
         elif word == "refused":
             writer, _, code = rest.split()
             self.unknown.append(self.in_flight.pop(writer))  # refused: it may or may not have happened

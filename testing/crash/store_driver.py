@@ -47,6 +47,12 @@ def apply(tx: WriteTx, ns_id: int, operation: Operation) -> None:
     change(tx, ns_id, operation.id, OPS[operation.kind])
 
 
+def apply_all(tx: WriteTx, ns_id: int, group: list[Waiting]) -> None:
+    """Log a group in its order."""
+    for operation, _ in group:
+        apply(tx, ns_id, operation)
+
+
 def commit_groups(store: Store, ns_id: int, queue: Queue[Waiting]) -> None:
     """The one writer: everything that waits goes into one transaction, and each waiter hears of it afterwards."""
     while True:
@@ -57,7 +63,7 @@ def commit_groups(store: Store, ns_id: int, queue: Queue[Waiting]) -> None:
         except Empty:
             pass
         try:
-            store.write(lambda tx, group=group: [apply(tx, ns_id, o) for o, _ in group])  # type: ignore[misc]
+            store.write(lambda tx, group=group: apply_all(tx, ns_id, group))  # type: ignore[misc]
         except Refused as refusal:
             for _, waiter in group:
                 waiter.set_exception(refusal)
@@ -87,7 +93,11 @@ def write_on(writer: str, queue: Queue[Waiting], enough: threading.Semaphore) ->
 
 def drive(folder: Path, round_: int, writers: int, *, synchronous: str = "FULL", acks: int = 10**9) -> None:
     """Write until killed, or until so many acknowledgements; never closes the store: that is the point."""
-    store = open_store(folder, synchronous=synchronous)
+    try:
+        store = open_store(folder, synchronous=synchronous)
+    except Refused as refusal:
+        say(f"unopened {refusal.code.code}")
+        return
     known = {n.name: n.ns_id for n in store.namespaces()}
     ns_id = known.get(NAMESPACE) or make_namespace(store, NAMESPACE).ns_id
     queue: Queue[Waiting] = Queue()
