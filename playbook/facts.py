@@ -149,9 +149,16 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def known() -> tuple[Mapping[str, Group], Mapping[str, tuple[str, ...]]]:
+    """Every group and its facts, with those of an application's wire-up, which build on this module."""
+    from playbook.wiring import facts as wiring
+
+    return {**GROUPS, **wiring.GROUPS}, {**NAMES, **wiring.NAMES}
+
+
 def group_of(fact: str) -> str:
     """The group that observes `fact`."""
-    for group, names in NAMES.items():
+    for group, names in known()[1].items():
         if fact in names:
             return group
     raise KeyError(fact)
@@ -159,13 +166,14 @@ def group_of(fact: str) -> str:
 
 def observe_group(seen: Observer, group: str) -> dict[str, Fact]:
     """The facts of one group; unknown ones keep the reason."""
+    groups, names = known()
     try:
-        return {name: Fact(name, value) for name, value in GROUPS[group](seen).items()}
+        return {name: Fact(name, value) for name, value in groups[group](seen).items()}
     except Trouble as trouble:
         why = trouble.what + (f" ({trouble.why})" if trouble.why else "")
-        return {name: Fact(name, known=False, code=trouble.code, why=why) for name in NAMES[group]}
+        return {name: Fact(name, known=False, code=trouble.code, why=why) for name in names[group]}
     except CommandFailed as failed:
-        return {name: Fact(name, known=False, code="SFM-TOOL-003", why=str(failed)) for name in NAMES[group]}
+        return {name: Fact(name, known=False, code="SFM-TOOL-003", why=str(failed)) for name in names[group]}
 
 
 def observe(seen: Observer, wanted: Iterable[str]) -> dict[str, Fact]:

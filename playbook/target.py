@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from playbook.trouble import Trouble
+from playbook.wiring.application import Application
 
 MODES = ("dev", "test", "staging", "prod-lite", "prod")
 NAMESPACE = "soma-infra"
@@ -62,6 +63,8 @@ class Target:
     force_finalizers: bool = False
     compose: bool = False
     keep_cluster: bool = False
+    app: Application | None = None
+    sfmctl_image: str = ""
 
     @property
     def is_kind(self) -> bool:
@@ -91,7 +94,8 @@ class Target:
     @property
     def name(self) -> str:
         """The target in one line for people."""
-        return f"{self.context}/{self.namespace} ({self.mode})"
+        where = f"{self.context}/{self.namespace} ({self.mode})"
+        return f"{where}, application {self.app}" if self.app else where
 
 
 def check_mode(mode: str) -> str:

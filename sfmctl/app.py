@@ -22,6 +22,7 @@ COMMAND_MODULES = (
     "cluster",
     "images",
     "infra",
+    "app",
     "verify",
     "playbook",
     "explain",

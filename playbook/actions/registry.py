@@ -20,6 +20,21 @@ ACTIONS: Mapping[str, str] = {
     "helm.rollback": "playbook.actions.helm:rollback",
     "workloads.wait": "playbook.actions.workloads:wait_ready",
     "compose.reset": "playbook.actions.compose:reset",
+    "app.namespace": "playbook.wiring.work:apply_namespace",
+    "app.account": "playbook.wiring.work:apply_account",
+    "app.mounts": "playbook.wiring.work:apply_mounts",
+    "app.policy": "playbook.wiring.work:apply_policy",
+    "app.role": "playbook.wiring.work:apply_role",
+    "app.secrets": "playbook.wiring.work:apply_secrets",
+    "app.settings": "playbook.wiring.work:apply_settings",
+    "app.store": "playbook.wiring.work:apply_store",
+    "app.runtime": "playbook.wiring.work:apply_runtime",
+    "app.release_namespace": "playbook.wiring.work:release_namespace",
+    "app.remove_account": "playbook.wiring.work:remove_account",
+    "app.remove_settings": "playbook.wiring.work:remove_settings",
+    "app.remove_runtime": "playbook.wiring.work:remove_runtime",
+    "app.remove_vault_access": "playbook.wiring.work:remove_vault_access",
+    "app.remove_secrets": "playbook.wiring.work:remove_secrets",
 }
 
 PROBES: Mapping[str, str] = {

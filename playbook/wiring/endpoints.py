@@ -1,0 +1,58 @@
+"""Where the shared infrastructure is: the ConfigMap that its chart publishes, read into names.
+
+Nothing here guesses an address: what the chart does not publish is not there, and the part of the wire-up that needs it
+says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from playbook.trouble import Trouble
+
+NAME = "sharedinfra-endpoints"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The published addresses and, for topics, what the mode gives an application."""
+
+    values: Mapping[str, str]
+    namespace: str
+    ca: str = ""
+
+    def need(self, key: str) -> str:
+        """The value of `key`; Trouble when the infrastructure does not publish it."""
+        found = self.values.get(key, "")
+        if not found:
+            raise Trouble("SFM-APP-004", f"the shared infrastructure publishes no {key}",
+                          why=f"the ConfigMap {NAME} in {self.namespace} lacks it: is the component switched on?",
+                          )  # fmt: skip
+        return found
+
+    def number(self, key: str) -> int:
+        """The value of `key` as a number."""
+        return int(self.need(key))
+
+    @property
+    def mode(self) -> str:
+        """The mode that the infrastructure runs in."""
+        return self.values.get("SOMA_INFRA_MODE", "")
+
+    @property
+    def tls(self) -> bool:
+        """Whether Postgres, Kafka and Redis speak TLS."""
+        return self.values.get("TLS_ENABLED") == "true"
+
+    def service(self, host: str) -> str:
+        """The Service in the infra namespace behind `host`; empty when it is somewhere else."""
+        labels = host.split(".")
+        inside = len(labels) > 2 and labels[1] == self.namespace and labels[2] == "svc"
+        return labels[0] if inside else ""
+
+    def vault(self) -> tuple[str, str, int]:
+        """Vault's scheme, host and port."""
+        at = urlsplit(self.need("VAULT_ADDR"))
+        return at.scheme, at.hostname or "", at.port or (443 if at.scheme == "https" else 80)

@@ -1,0 +1,127 @@
+"""What is observed of one application: per part what is wanting, what still gives it access, what data it has.
+
+Every fact is a list of words; an empty one means that nothing is left to do. A part whose server cannot be looked at is
+unknown, which refuses the plan instead of guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from playbook.facts import Observer
+from playbook.trouble import Unknown
+from playbook.wiring import cluster, objects, vault
+from playbook.wiring.reach import Reach
+from playbook.wiring.secrets import Sealed
+
+Values = Mapping[str, Any]
+
+
+def reach_of(seen: Observer) -> Reach:
+    """The target as the wire-up sees it, with hands that cannot write."""
+    return Reach(seen.target, seen.reader)
+
+
+def env(seen: Observer) -> Values:
+    """Whether the environment that was asked for is the one that this cluster has."""
+    reach = reach_of(seen)
+    mode = reach.endpoints().mode
+    wrong = [] if mode == reach.app.env else [f"the shared infrastructure here is {mode}, not {reach.app.env}"]
+    return {"app.env.unfit": wrong}
+
+
+def namespace(seen: Observer) -> Values:
+    """The application's namespace and its label."""
+    reach = reach_of(seen)
+    return {
+        "app.namespace.wanting": cluster.namespace_wanting(seen.reader, reach.app),
+        "app.namespace.access": cluster.namespace_admitted(seen.reader, reach.app),
+    }
+
+
+def account(seen: Observer) -> Values:
+    """The ServiceAccount."""
+    wanted = objects.account(reach_of(seen).app)
+    return {"app.account.wanting": cluster.wanting(seen.reader, wanted),
+            "app.account.access": cluster.there(seen.reader, wanted)}  # fmt: skip
+
+
+def settings(seen: Observer) -> Values:
+    """The ConfigMaps."""
+    reach = reach_of(seen)
+    wanted = objects.settings(reach.app, reach.endpoints())
+    return {"app.settings.wanting": cluster.wanting(seen.reader, *wanted),
+            "app.settings.access": cluster.there(seen.reader, *wanted)}  # fmt: skip
+
+
+def secrets(seen: Observer) -> Values:
+    """Vault: mounts, policy, role and the secret values of the application."""
+    reach = reach_of(seen)
+    app, at = reach.app, reach.endpoints()
+    with vault.opened(reach, at) as client:
+        mounts = vault.mounts_wanting(client)
+        policy, role = vault.policy_wanting(client, app), vault.role_wanting(client, app)
+        has = vault.secrets_of(client, app) if not any("KV" in m for m in mounts) else Sealed({})
+    looked = (("policy", policy), ("role", role))
+    return {
+        "app.mounts.wanting": mounts,
+        "app.policy.wanting": policy,
+        "app.role.wanting": role,
+        "app.secrets.wanting": secrets_wanting(reach, has),
+        "app.vault.access": [f"{w} {app.name}" for w, wrong in looked if f"{w} {app.name} is absent" not in wrong],
+        "app.vault.data": [f"secret/{app.secret_path}"] if has.values else [],
+    }
+
+
+def secrets_wanting(reach: Reach, has: Sealed) -> list[str]:
+    """Which keys of the Vault path are missing, and whether the connection string is the one of these addresses."""
+    from playbook.wiring.secrets import dsn
+
+    lacking = [f"{key} is missing at secret/{reach.app.secret_path}" for key in has.lacking()]
+    if not lacking and has.get("POSTGRES_DSN") != dsn(reach.app, reach.endpoints(), has.get("POSTGRES_PASSWORD")):
+        return ["POSTGRES_DSN is for other addresses or another password"]
+    return lacking
+
+
+def values_in_vault(reach: Reach) -> Sealed:
+    """The application's secret values, for checks that log in with them."""
+    with vault.opened(reach, reach.endpoints()) as client:
+        return vault.secrets_of(client, reach.app)
+
+
+def runtime(seen: Observer) -> Values:
+    """The SecretStore, the ExternalSecret and the Secret that pods read."""
+    reach = reach_of(seen)
+    app, at, reader = reach.app, reach.endpoints(), seen.reader
+    version = cluster.eso_version(reader)
+    has = reach.secret(app.runtime, app.namespace)
+    return {
+        "app.store.wanting": cluster.store_wanting(reader, app, at),
+        "app.runtime.wanting": cluster.runtime_wanting(reader, app, values_in_vault(reach), has),
+        "app.runtime.access": [
+            *cluster.there(reader, objects.external_secret(app, version), objects.store(app, at, version)),
+            *([f"Secret {app.runtime}"] if has is not None else []),
+        ],
+    }
+
+
+GROUPS = {
+    "app.env": env,
+    "app.namespace": namespace,
+    "app.account": account,
+    "app.settings": settings,
+    "app.secrets": secrets,
+    "app.runtime": runtime,
+}
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "app.env": ("app.env.unfit",),
+    "app.namespace": ("app.namespace.wanting", "app.namespace.access"),
+    "app.account": ("app.account.wanting", "app.account.access"),
+    "app.settings": ("app.settings.wanting", "app.settings.access"),
+    "app.secrets": ("app.mounts.wanting", "app.policy.wanting", "app.role.wanting", "app.secrets.wanting",
+                    "app.vault.access", "app.vault.data"),
+    "app.runtime": ("app.store.wanting", "app.runtime.wanting", "app.runtime.access"),
+}  # fmt: skip
+
+__all__ = ["GROUPS", "NAMES", "Unknown", "reach_of", "values_in_vault"]

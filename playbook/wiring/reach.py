@@ -1,0 +1,106 @@
+"""From a target to the servers that an application is wired to: published addresses, tunnels, administrators' secrets.
+
+Administrators' secrets are read from where the chart keeps them and live only in this process's memory. What the
+infrastructure does not run itself (a managed Postgres, an operator's Kafka) is addressed directly, with the secret from
+the environment.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from playbook.kube import Reader
+from playbook.target import Target
+from playbook.trouble import Unknown
+from playbook.tunnel import Way, pods_of, tunnel
+from playbook.wiring.application import Application
+from playbook.wiring.endpoints import NAME, Endpoints
+from playbook.wiring.secrets import Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """One target as its wire-up sees it; it only ever reads the API server."""
+
+    target: Target
+    reader: Reader
+
+    @property
+    def app(self) -> Application:
+        """The application that the run is about."""
+        if self.target.app is None:
+            raise ValueError("this target is about no application")
+        return self.target.app
+
+    @property
+    def way(self) -> Way:
+        """Where tunnels into the infra namespace start."""
+        return Way(self.target.context, self.target.kubeconfig, self.target.namespace)
+
+    def endpoints(self) -> Endpoints:
+        """What the shared infrastructure publishes; Unknown when it publishes nothing."""
+        base = f"/api/v1/namespaces/{self.target.namespace}/configmaps"
+        found = self.reader.get(f"{base}/{self.target.release}-endpoints")
+        if found is None:
+            raise Unknown("SFM-APP-003", f"the ConfigMap {NAME} is not in {self.target.namespace}",
+                          why="the shared infrastructure is not deployed on this cluster, or not by this program",
+                          )  # fmt: skip
+        values = dict(found.get("data") or {})
+        ca = self.reader.get(f"{base}/{values['CA_CONFIGMAP']}") if values.get("CA_CONFIGMAP") else None
+        return Endpoints(values, self.target.namespace, str((ca or {}).get("data", {}).get("ca.crt", "")))
+
+    def secret(self, name: str, namespace: str = "") -> Sealed | None:
+        """The values of a Secret (None: it is not there)."""
+        found = self.reader.get(f"/api/v1/namespaces/{namespace or self.target.namespace}/secrets/{name}")
+        if found is None:
+            return None
+        return Sealed({k: base64.b64decode(v).decode() for k, v in (found.get("data") or {}).items()})
+
+    def admin(self, component: str, key: str, variable: str, code: str) -> str:
+        """An administrator's secret: of the environment, else of the chart's own Secret; else Unknown."""
+        given = os.environ.get(variable) or from_file(os.environ.get(f"{variable}_FILE", ""))
+        if given:
+            return given
+        kept = self.secret(f"{self.target.release}-{component}")
+        if kept is None or not kept.get(key):
+            raise Unknown(code, f"no administrator's secret for {component} is known",
+                          why=f"the Secret {self.target.release}-{component} has no {key}, and {variable} is not set",
+                          )  # fmt: skip
+        return kept.get(key)
+
+    def pods(self, service: str) -> list[str]:
+        """The ready pods behind a Service of the infra namespace."""
+        return pods_of(self.reader, self.target.namespace, service)
+
+    @contextlib.contextmanager
+    def address(self, host: str, port: int, at: Endpoints, *, pod: str = "") -> Iterator[tuple[str, int]]:
+        """Host and port to connect to from here: a tunnel to what runs in the cluster, else the address itself."""
+        service = at.service(host)
+        if not service and not pod:
+            yield host, port
+            return
+        with tunnel(self.way, pod or self.pods(service)[0], port) as local:
+            yield "127.0.0.1", local
+
+
+def from_file(path: str) -> str:
+    """The first line of a file that holds a secret; empty for no path."""
+    return Path(path).read_text(encoding="utf-8").splitlines()[0].strip() if path else ""
+
+
+@contextlib.contextmanager
+def ca_file(at: Endpoints) -> Iterator[str]:
+    """The authority's certificate as a file, for libraries that take no other form; empty where there is none."""
+    if not at.ca:
+        yield ""
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".crt", encoding="utf-8") as out:
+        out.write(at.ca)
+        out.flush()
+        yield out.name
