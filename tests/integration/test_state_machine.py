@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -26,7 +26,8 @@ from sfmd.errors import E, Refused
 from testing import oracle
 from testing.service import DIM, EPOCH_S, TESTER, Looped, StepClock, open_service, vector
 
-IDS = ("a", "b", "c", "é")
+IDS = ("a", "é", "p")
+PURGEABLE = ("p",)  # a purged id is of no more use, so most are spared
 COMPONENTS = st.sampled_from((-1.0, 0.0, 0.25, 0.5, 1.0, 3.0))
 VECTORS = st.lists(COMPONENTS, min_size=3, max_size=3).filter(any)
 IMPORTANCES = st.none() | st.sampled_from((-5.0, 0.0, 0.5, 2.0, 1e6)) | st.floats(-100, 100)
@@ -90,13 +91,16 @@ class Daemon(RuleBasedStateMachine):
     def head(self, id_: str) -> State | None:
         return self.histories[id_][-1] if self.histories.get(id_) else None
 
-    def note(self) -> None:
-        """Remember all that is visible under the present seq."""
+    def note(self, id_: str | None = None) -> None:
+        """Remember all that is visible under the present seq; what was just changed must read as the model has it."""
+        if id_ is not None:
+            self.get(id_)
         live = {id_: states[-1] for id_, states in self.histories.items() if states[-1].live}
         self.pasts[self.service.applied_seq] = Past(live, self.normaliser.version, self.alpha)
         self.clock.now_s += 1.0
 
     def push(self, id_: str, state: State) -> None:
+        event(f"changes of one memory: {min(8, len(self.histories.get(id_, ())))}")
         self.histories.setdefault(id_, []).append(state)
 
     def stored(self, id_: str, given: MemoryInput, outcome: Outcome, version: int) -> None:
@@ -129,7 +133,7 @@ class Daemon(RuleBasedStateMachine):
         assert result.outcome is (Outcome.DUPLICATE if same else Outcome.UPDATED if live else Outcome.CREATED)
         assert same or result.version == version + 1
         self.stored(id_, given, result.outcome, result.version)
-        self.note()
+        self.note(id_)
 
     @rule(given=st.lists(CONTENTS, min_size=1, max_size=70))
     def store_batch(self, given: list[MemoryInput]) -> None:
@@ -158,7 +162,7 @@ class Daemon(RuleBasedStateMachine):
         result = self.run(self.service.delete(TESTER, "notes", id_))
         assert (result.outcome, result.version) == (Outcome.DELETED, head.version + 1)
         self.push(id_, replace(head, live=False, version=result.version))
-        self.note()
+        self.note(id_)
 
     @rule(id_=st.sampled_from(IDS), importance=IMPORTANCES)
     def reinforce(self, id_: str, importance: float | None) -> None:
@@ -170,7 +174,7 @@ class Daemon(RuleBasedStateMachine):
         assert result.version == head.version + changes
         new = head.importance if importance is None else importance
         self.push(id_, replace(head, importance=new, count=head.count + 1, version=result.version))
-        self.note()
+        self.note(id_)
 
     @rule(id_=st.sampled_from(IDS))
     def undo(self, id_: str) -> None:
@@ -185,9 +189,9 @@ class Daemon(RuleBasedStateMachine):
         states = self.histories[id_]
         before = states[-2] if len(states) > 1 else replace(head, live=False)
         self.push(id_, replace(before, version=result.version))
-        self.note()
+        self.note(id_)
 
-    @rule(id_=st.sampled_from(IDS))
+    @rule(id_=st.sampled_from(PURGEABLE))
     def purge(self, id_: str) -> None:
         head = self.head(id_)
         if head is None:
@@ -199,7 +203,7 @@ class Daemon(RuleBasedStateMachine):
         self.push(id_, replace(head, live=False, version=head.version + 1))
         # What is purged is gone from the past too.
         self.pasts = {s: replace(p, live={k: v for k, v in p.live.items() if k != id_}) for s, p in self.pasts.items()}
-        self.note()
+        self.note(id_)
 
     @rule(alpha=st.sampled_from((0.0, 0.5, 1.0, 2.0)))
     def configure(self, alpha: float) -> None:
@@ -261,6 +265,9 @@ class Daemon(RuleBasedStateMachine):
         assert self.run(self.service.replay(TESTER, result.receipt, asked)).identical
 
     @rule(id_=st.sampled_from(IDS))
+    def get_one(self, id_: str) -> None:
+        self.get(id_)
+
     def get(self, id_: str) -> None:
         head = self.head(id_)
         if head is None or not head.live:
@@ -296,6 +303,6 @@ class Daemon(RuleBasedStateMachine):
 
 
 Daemon.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestDaemon = pytest.mark.slow(Daemon.TestCase)
