@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     command(
         "backup", backup, "Copy the store into a new directory, also while a daemon serves it.", shown
     ).add_argument("target", type=Path)
-    command("restore", restore, "Put a backup into an empty data directory.", shown).add_argument("source", type=Path)
+    command("restore", restore, "Put a backup into an empty data directory.", shown).add_argument(
+        "source", type=Path, metavar="SOURCE", help="directory that sfmd backup made"
+    )
     _token(commands, common, shown)
     return top
 
@@ -83,7 +85,12 @@ def _token(commands: Any, common: argparse.ArgumentParser, shown: argparse.Argum
     group = commands.add_parser("token", help="Make, revoke and list bearer tokens.").add_subparsers(
         title="commands", required=True, metavar="COMMAND"
     )
-    create = group.add_parser("create", help="Make a token and print it, once.", parents=[common, shown])
+    create = group.add_parser(
+        "create",
+        help="Make a token and print it, once.",
+        description="Make a token and print it, once.",
+        parents=[common, shown],
+    )
     create.add_argument("--principal", required=True, help="whose token it is; written into the log")
     create.add_argument("--namespace", action="append", default=[], metavar="PATTERN", help="name or pattern; default: all")  # fmt: skip  # noqa: E501
     create.add_argument(
@@ -91,10 +98,20 @@ def _token(commands: Any, common: argparse.ArgumentParser, shown: argparse.Argum
     )
     create.add_argument("--lifetime-s", type=float, metavar="SECONDS", help="how long it is good; default: for ever")
     create.set_defaults(command=token_create)
-    revoke = group.add_parser("revoke", help="Revoke a token by key, or all of a principal.", parents=[common, shown])
-    revoke.add_argument("key", metavar="KEY_OR_PRINCIPAL")
+    revoke = group.add_parser(
+        "revoke",
+        help="Revoke a token by key, or all of a principal.",
+        description="Revoke a token by key, or all of a principal.",
+        parents=[common, shown],
+    )
+    revoke.add_argument("key", metavar="KEY_OR_PRINCIPAL", help="as sfmd token list shows them")
     revoke.set_defaults(command=token_revoke)
-    listed = group.add_parser("list", help="List tokens; never a token itself.", parents=[common, shown])
+    listed = group.add_parser(
+        "list",
+        help="List tokens; never a token itself.",
+        description="List tokens; never a token itself.",
+        parents=[common, shown],
+    )
     listed.set_defaults(command=token_list)
 
 
