@@ -1,0 +1,184 @@
+"""Values: a misspelt key is refused, every image and service can be replaced, and the reference is what they say."""
+
+import json
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import yaml
+
+from testing.charts import HELM, MODES, ROOT, Refused, containers
+
+COMPONENTS = [d["name"] for d in yaml.safe_load((HELM / "soma-infra" / "Chart.yaml").read_text())["dependencies"]]
+
+
+def test_schemas_and_reference_are_made_from_the_values():
+    done = subprocess.run([sys.executable, "docs/generate/values.py", "--check"], cwd=ROOT, capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_lock_is_the_chart(charts):
+    lock = yaml.safe_load((HELM / "soma-infra" / "Chart.lock").read_text())
+    assert [d["name"] for d in lock["dependencies"]] == COMPONENTS
+    assert all(d["repository"].startswith("file://") for d in lock["dependencies"])
+
+
+@pytest.mark.parametrize("name", ["soma-infra", *(f"components/{c}" for c in COMPONENTS)])
+def test_a_schema_is_one_and_refuses_every_unknown_key(name):
+    schema = json.loads((HELM / name / "values.schema.json").read_text())
+    jsonschema.Draft7Validator.check_schema(schema)
+    assert schema["additionalProperties"] is False
+    defaults = yaml.safe_load((HELM / name / "values.yaml").read_text())
+    jsonschema.validate(defaults, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**defaults, "misspelt": 1}, schema)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("enabled", ["true", "false"])
+def test_helm_refuses_a_misspelt_key_of_a_component_on_or_off(charts, component, enabled):
+    with pytest.raises(Refused, match="imgae"):
+        charts.text("dev", "--set", f"{component}.imgae.tag=1,{component}.enabled={enabled}")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("globl.mode=dev", "globl"),
+        ("global.tls.enbled=true", "enbled"),
+        ("global.mode=production", "global/mode"),
+        ("redis.maxmemoryPolicy=lru", "maxmemoryPolicy"),
+        ("kafka.replicas=2", "kafka/replicas"),
+        ("postgres.persistence.size=8", "persistence/size"),
+        ("kafka.replicationFactor=3", "only 1 nodes"),
+        ("redis.replicas=2", "sentinel"),
+        ("vault.server=raft", "global.tls.enabled"),
+        ("postgres.enabled=false", "pgpool.enabled needs postgres.enabled"),
+        ("pgpool.numInitChildren=200", "maxConnections"),
+    ],
+)
+def test_helm_refuses_what_cannot_work_and_says_why(charts, given, said):
+    with pytest.raises(Refused, match=said):
+        charts.text("dev", "--set", given)
+
+
+@pytest.mark.parametrize("mode", ["staging", "prod-lite", "prod"])
+def test_a_vault_dev_server_is_refused_from_staging_on(charts, mode):
+    with pytest.raises(Refused, match="dev server forgets"):
+        charts.text(mode, "--set", "vault.server=dev")
+    with pytest.raises(Refused, match="ephemeral"):
+        charts.text(mode, "--set", "vault.persistence.ephemeral=true")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_image_can_be_replaced_by_values_alone(charts, mode):
+    images = {}
+    for component in COMPONENTS:
+        defaults = yaml.safe_load((HELM / "components" / component / "values.yaml").read_text())
+        images[component] = {"enabled": True, "image": {"repository": f"mirror/{component}", "tag": "t", "digest": ""}}
+        if "router" in defaults:
+            images[component]["router"] = {"image": {"repository": "mirror/router", "tag": "t", "digest": ""}}
+    file = charts.folder / "replaced.json"
+    file.write_text(json.dumps(images))
+    used = {c["image"] for _, c in containers(charts.render(mode, "-f", str(file)))}
+    assert used and all(ref.startswith("mirror/") and ref.endswith(":t") for ref in used), used
+
+
+def test_a_mirror_goes_before_every_image_and_a_digest_wins(charts):
+    digest = "sha256:" + "a" * 64
+    objects = charts.render(
+        "prod", "--set", "global.imageRegistry=mirror.example:5000/", "--set", f"opa.image.digest={digest}"
+    )
+    used = {c["image"] for _, c in containers(objects)}
+    assert all(ref.startswith("mirror.example:5000/") for ref in used)
+    assert f"mirror.example:5000/openpolicyagent/opa@{digest}" in used
+
+
+def test_every_container_starts_with_a_command_of_its_own(charts):
+    for where, c in containers(charts.render("prod", "--set", "jaeger.enabled=true", "--set", "qdrant.enabled=true")):
+        assert c.get("command"), where
+
+
+def test_the_lab_uses_only_stand_ins_and_own_images(charts):
+    for mode in MODES:
+        used = {c["image"] for _, c in containers(charts.render(mode, *charts.lab()))}
+        assert all(ref.startswith(("lab/", "soma/")) for ref in used), used
+
+
+NAMES = {
+    "POSTGRES_HOST": "sharedinfra-postgres-pgpool.soma-infra.svc.cluster.local",
+    "POSTGRES_PORT": "5432",
+    "POSTGRES_DIRECT_HOST": "sharedinfra-postgres.soma-infra.svc.cluster.local",
+    "REDIS_URL": "redis://sharedinfra-redis-master.soma-infra.svc.cluster.local:6379",
+    "KAFKA_BOOTSTRAP_SERVERS": "sharedinfra-kafka.soma-infra.svc.cluster.local:9092",
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "VAULT_ADDR": "http://sharedinfra-vault.soma-infra.svc.cluster.local:8200",
+    "OPA_URL": "http://sharedinfra-opa.soma-infra.svc.cluster.local:8181",
+    "ETCD_ENDPOINTS": "http://sharedinfra-etcd.soma-infra.svc.cluster.local:2379",
+    "PROMETHEUS_URL": "http://sharedinfra-prometheus.soma-infra.svc.cluster.local:9090",
+    "GRAFANA_URL": "http://sharedinfra-grafana.soma-infra.svc.cluster.local:3000",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://sharedinfra-jaeger.soma-infra.svc.cluster.local:4317",
+}
+
+
+def test_the_endpoints_are_the_names_of_the_contract(charts):
+    ends = charts.one(charts.render("dev", "--set", "jaeger.enabled=true"), "ConfigMap", "endpoints")["data"]
+    assert {k: ends[k] for k in NAMES} == NAMES
+
+
+def test_every_endpoint_names_a_service_and_port_that_exist(charts):
+    for mode in MODES:
+        objects = charts.render(mode, "--set", "jaeger.enabled=true", "--set", "qdrant.enabled=true")
+        services = {
+            o["metadata"]["name"]: {p["port"] for p in o["spec"]["ports"]} for o in objects if o["kind"] == "Service"
+        }
+        ends = charts.one(objects, "ConfigMap", "endpoints")["data"]
+        addresses = [v.split("//")[-1] for v in ends.values() if ".svc." in v and ":" in v.split("//")[-1]]
+        assert len(addresses) >= 7
+        for address in addresses:
+            host, port = address.rsplit(":", 1)
+            assert int(port) in services[host.split(".")[0]], (mode, address)
+        assert ends["REDIS_URL"].startswith("rediss://" if ends["TLS_ENABLED"] == "true" else "redis://")
+
+
+EXTERNAL = {
+    "pgpool": ({"host": "pool.example", "port": 6432}, {"POSTGRES_HOST": "pool.example", "POSTGRES_PORT": "6432"}),
+    "postgres": (
+        {"host": "pg.example", "port": 5433},
+        {"POSTGRES_DIRECT_HOST": "pg.example", "POSTGRES_DIRECT_PORT": "5433"},
+    ),
+    "redis": ({"host": "r.example", "port": 6380}, {"REDIS_HOST": "r.example", "REDIS_URL": "redis://r.example:6380"}),
+    "kafka": (
+        {"bootstrapServers": "k1.example:9093,k2.example:9093", "securityProtocol": "SASL_SSL"},
+        {"KAFKA_BOOTSTRAP_SERVERS": "k1.example:9093,k2.example:9093", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+    ),
+    "vault": ({"address": "https://v.example"}, {"VAULT_ADDR": "https://v.example"}),
+    "opa": ({"url": "https://o.example"}, {"OPA_URL": "https://o.example"}),
+    "etcd": ({"endpoints": "https://e.example:2379"}, {"ETCD_ENDPOINTS": "https://e.example:2379"}),
+    "prometheus": ({"url": "https://p.example"}, {"PROMETHEUS_URL": "https://p.example"}),
+    "grafana": ({"url": "https://g.example"}, {"GRAFANA_URL": "https://g.example"}),
+    "jaeger": ({"otlpEndpoint": "https://j.example:4317"}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://j.example:4317"}),
+    "qdrant": ({"url": "https://q.example:6334"}, {"QDRANT_URL": "https://q.example:6334"}),
+}
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_gives_way_to_an_existing_service(charts, component):
+    external, expected = EXTERNAL[component]
+    values = {component: {"enabled": False, "external": external}}
+    if component == "postgres":
+        values["pgpool"] = {"enabled": False}
+    file = charts.folder / f"external-{component}.json"
+    file.write_text(json.dumps(values))
+    objects = charts.render("dev", "-f", str(file))
+    names = {o["metadata"]["labels"].get("app.kubernetes.io/name") for o in objects}
+    assert component not in names
+    ends = charts.one(objects, "ConfigMap", "endpoints")["data"]
+    assert {k: ends[k] for k in expected} == expected
+
+
+def test_without_pgpool_the_database_is_reached_directly(charts):
+    ends = charts.one(charts.render("dev", "--set", "pgpool.enabled=false"), "ConfigMap", "endpoints")["data"]
+    assert ends["POSTGRES_HOST"] == "sharedinfra-postgres.soma-infra.svc.cluster.local"
