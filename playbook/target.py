@@ -61,6 +61,7 @@ class Target:
     recover: bool = False
     recreate: bool = False
     force_finalizers: bool = False
+    gone_wait_s: float = 120.0
     compose: bool = False
     keep_cluster: bool = False
     app: Application | None = None

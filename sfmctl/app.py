@@ -25,6 +25,7 @@ COMMAND_MODULES = (
     "app",
     "verify",
     "playbook",
+    "vault",
     "explain",
 )
 

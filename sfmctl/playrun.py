@@ -74,6 +74,7 @@ BuildKit = Annotated[bool, typer.Option("--buildkit/--no-buildkit", envvar="SFM_
 ReadyTimeout = Annotated[
     float, typer.Option("--ready-timeout", help="Seconds to wait until all workloads are ready.", min=1)
 ]
+GoneWait = Annotated[float, typer.Option("--wait", help="Seconds until the namespace counts as stuck.", min=1)]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for the whole command.", min=1)]
 FailOn = Annotated[FailLevel, typer.Option("--fail-on", help="From which result on to leave with an error code.")]
 
@@ -159,7 +160,7 @@ def refusal(plan: Plan, book: Book) -> Fault | None:
     """The fault for the first step that must not run as things stand."""
     for item in plan.refusals:
         code = book.codes.get(item.code) or book.codes[item.step.hint]
-        return Fault(code.code, f"{item.step.title}: no", why=item.why, next_step=code.mend, exit_=Exit(code.exit))
+        return Fault(code.code, code.title, why=item.why, next_step=code.mend, exit_=Exit(code.exit))
     return None
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playbook.engine import Hands
     from playbook.facts import Observer
 
-LOADERS = 3
+LOADERS = 2
 """Loads side by side: more of them only share the disk."""
 INDEX = "index.json"
 SOURCE_LABEL = "sh.soma.source"
@@ -73,15 +73,27 @@ def wanted(target: Target, book: Book, shell: Shell) -> list[Image]:
 
 def local_ids(shell: Shell, refs: Iterable[str]) -> dict[str, str]:
     """The image id of each of `refs` that the local Docker has."""
-    found = {}
-    for ref in refs:
-        try:
-            ran = shell.run(["docker", "image", "inspect", "--format", "{{.Id}}", ref], timeout_s=15)
-            found[ref] = ran.stdout.strip()
-        except CommandFailed as failed:
-            if "no such image" not in failed.stderr.lower():
-                raise Unknown("SFM-TOOL-004", "the Docker engine does not answer", why=failed.gist) from failed
-    return found
+    return {ref: found[0] for ref, found in inspected(shell, refs).items()}
+
+
+def inspected(shell: Shell, refs: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Image id and source label of each of `refs` that the local Docker has; one question for all of them."""
+    wanted_refs = list(refs)
+    if not wanted_refs:
+        return {}
+    form = "[{{json .RepoTags}},{{json .Id}},{{with .Config}}{{json .Labels}}{{else}}null{{end}}]"
+    try:
+        out = shell.run(["docker", "image", "inspect", "--format", form, *wanted_refs], timeout_s=30).stdout
+    except CommandFailed as failed:
+        if "no such image" not in failed.stderr.lower():
+            raise Unknown("SFM-TOOL-004", "the Docker engine does not answer", why=failed.gist) from failed
+        out = failed.stdout  # it still prints those that are there
+    known: dict[str, tuple[str, str]] = {}
+    for line in out.splitlines():
+        if line.strip():
+            tags, image_id, labels = json.loads(line)
+            known |= {canonical(tag): (image_id, (labels or {}).get(SOURCE_LABEL, "")) for tag in tags or []}
+    return {ref: known[canonical(ref)] for ref in wanted_refs if canonical(ref) in known}
 
 
 def source_digest(root: Path, image: Image) -> str:
@@ -95,18 +107,10 @@ def source_digest(root: Path, image: Image) -> str:
 
 def unbuilt(target: Target, shell: Shell, images: Iterable[Image]) -> list[Image]:
     """Those of our own images that the local Docker lacks, or has from another source than today's."""
-    found = []
-    for image in images:
-        if image.source != "build":
-            continue
-        form = f'{{{{index .Config.Labels "{SOURCE_LABEL}"}}}}'
-        try:
-            built_from = shell.run(["docker", "image", "inspect", "--format", form, image.ref], timeout_s=15).stdout
-        except CommandFailed:
-            built_from = ""
-        if built_from.strip() != source_digest(target.infra.parent, image):
-            found.append(image)
-    return found
+    own = [image for image in images if image.source == "build"]
+    have = inspected(shell, [image.ref for image in own])
+    root = target.infra.parent
+    return [image for image in own if have.get(image.ref, ("", ""))[1] != source_digest(root, image)]
 
 
 def node_names(shell: Shell, cluster: str) -> list[str]:
@@ -224,9 +228,13 @@ def preload(hands: Hands, params: Mapping[str, Any]) -> str:
     for image in images:
         if image.ref in needed and image.ref not in ids:
             fetch(hands, image)
+    by_nodes: dict[tuple[str, ...], list[str]] = {}
+    for ref in needed:
+        by_nodes.setdefault(tuple(n for n, r in lacking if r == ref), []).append(ref)
+    batches = [(nodes, part) for nodes, all_refs in by_nodes.items() for part in halves(all_refs)]
     with ThreadPoolExecutor(max_workers=LOADERS) as pool:
-        for ref in pool.map(lambda ref: load(hands, ref, [n for n, r in lacking if r == ref]), needed):
-            hands.tell(f"loaded {ref}")
+        for loaded in pool.map(lambda batch: load(hands, batch[1], batch[0]), batches):
+            hands.tell(f"loaded {', '.join(loaded)}")
     left = absent(shell, target, refs, local_ids(shell, refs))
     if left:
         why = "\n".join(f"{ref} on {node}" for node, ref in left)
@@ -234,16 +242,22 @@ def preload(hands: Hands, params: Mapping[str, Any]) -> str:
     return f"loaded {len(needed)} of {len(refs)} images, all are on every node"
 
 
-def load(hands: Hands, ref: str, nodes: list[str]) -> str:
-    """Load one image from the local Docker onto `nodes`."""
-    argv = ["kind", "load", "docker-image", ref, "--name", hands.target.cluster, "--nodes", ",".join(nodes)]
+def halves(refs: list[str]) -> list[list[str]]:
+    """One batch for each loader. Images of one batch are saved together, so that layers they share go over once."""
+    size = -(-len(refs) // LOADERS)
+    return [refs[start : start + size] for start in range(0, len(refs), size)]
+
+
+def load(hands: Hands, refs: list[str], nodes: Iterable[str]) -> list[str]:
+    """Load images from the local Docker onto `nodes`."""
+    argv = ["kind", "load", "docker-image", *refs, "--name", hands.target.cluster, "--nodes", ",".join(nodes)]
     try:
         hands.shell.run(argv, timeout_s=hands.left_s)
     except CommandFailed as failed:
         said = failed.stderr + failed.stdout
         code = "SFM-TOOL-005" if "no space left on device" in said else "SFM-IMG-002"
-        raise Trouble(code, f"{ref} could not be loaded", why=failed.told) from failed
-    return ref
+        raise Trouble(code, f"{', '.join(refs)} could not be loaded", why=failed.told) from failed
+    return refs
 
 
 def archive_name(ref: str) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from playbook.engine import Hands
 
 SMALLEST_GIB = 4.0
+SETTLE_S = 5.0
+"""How long a deletion may run before what still has finalizers is called a blocker."""
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -112,15 +114,18 @@ def delete_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
     name, reader = hands.target.namespace, hands.api
     path = f"/api/v1/namespaces/{name}"
     reader.delete(path)
-    until = time.monotonic() + min(float(params["wait_s"]), hands.left_s)
+    until = time.monotonic() + min(hands.target.gone_wait_s, hands.left_s)
     cleared: list[Blocker] = []
-    settle = time.monotonic() + 5
+    settle = time.monotonic() + SETTLE_S
+    before: list[Blocker] = []
     while (found := reader.get(path)) is not None:
         stuck = blockers(reader, name) if time.monotonic() > settle else []
-        if stuck and hands.target.force_finalizers and waits_for_these(found):
+        # Twice the same list and no pod left: then nobody is at work on them any more (a claim waits for its pod).
+        if hands.target.force_finalizers and stuck and stuck == before and pods_gone(reader, name):
             for blocker in stuck:
                 reader.merge(blocker.path, {"metadata": {"finalizers": None}})
             cleared += stuck
+        before = stuck
         if time.monotonic() > until:
             raise stuck_trouble(name, found, blockers(reader, name))
         hands.tell("; ".join(str(b) for b in stuck) if stuck else f"{name} is being deleted")
@@ -129,10 +134,9 @@ def delete_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
     return f"deleted the namespace {name}{forced}"
 
 
-def waits_for_these(namespace: Json) -> bool:
-    """Whether the namespace controller itself says that only finalizers are left."""
-    conditions = {c["type"]: c["status"] for c in namespace.get("status", {}).get("conditions", [])}
-    return conditions.get("NamespaceFinalizersRemaining") == "True"
+def pods_gone(reader: Reader, namespace: str) -> bool:
+    """Whether no pod is left in a namespace."""
+    return not reader.items(f"/api/v1/namespaces/{namespace}/pods")
 
 
 def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker]) -> Trouble:

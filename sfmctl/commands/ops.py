@@ -60,16 +60,18 @@ def down(
     force_finalizers: Annotated[
         bool, typer.Option("--force-finalizers", help="Clear finalizers that keep the namespace.")
     ] = False,
+    wait: playrun.GoneWait = 120.0,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Take everything away: release, namespace, and the kind cluster."""
     aim = playrun.target(
-        cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow, keep_cluster=keep_cluster,
-        force_finalizers=force_finalizers,
+        cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
+        keep_cluster=keep_cluster, force_finalizers=force_finalizers, gone_wait_s=wait,
     )  # fmt: skip
-    return playrun.run_play("down", aim, output, yes=yes, dry_run=dry_run)
+    return playrun.run_play("down", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def reset(
@@ -84,16 +86,19 @@ def reset(
     kubeconfig: playrun.Kubeconfig = None,
     infra: playrun.Infra = None,
     allow: playrun.Allow = None,
+    wait: playrun.GoneWait = 120.0,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Remove the release and its namespace from the cluster, naming what blocks it; absent is success."""
     aim = playrun.target(
         cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
-        force_finalizers=force_finalizers, compose=compose,
+        force_finalizers=force_finalizers, compose=compose, gone_wait_s=wait,
     )  # fmt: skip
-    return playrun.run_play("reset-compose" if compose else "reset", aim, output, yes=yes, dry_run=dry_run)
+    play = "reset-compose" if compose else "reset"
+    return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def status(
