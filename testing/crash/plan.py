@@ -93,6 +93,8 @@ class Expected:
     before_delete: dict[str, str] = field(default_factory=dict)
     in_flight: dict[str, Operation] = field(default_factory=dict)
     unknown: list[Operation] = field(default_factory=list)
+    stores: dict[str, Operation] = field(default_factory=dict)
+    """The last store of each id that began."""
     acknowledged: int = 0
     refused: list[str] = field(default_factory=list)
     too_late: list[str] = field(default_factory=list)
@@ -105,6 +107,8 @@ class Expected:
         if word == "begin":
             operation = parse(rest)
             self.in_flight[operation.writer] = operation
+            if operation.kind is Kind.STORE:
+                self.stores[operation.id] = operation
             if self.refused:
                 self.too_late.append(operation.writer)
         elif word == "ack":
