@@ -34,6 +34,13 @@ test: $(VENV)/dev.ok ## The whole test suite, without a cluster
 kind-test: $(VENV)/dev.ok ## The tests on a real Kind cluster
 	@$(BIN)/pytest -m kind tests/kind
 
+bench: $(VENV)/dev.ok ## Measure the core and the service (BENCH_ARGS=--quick for a few minutes)
+	@$(BIN)/python -m bench.core $(BENCH_ARGS)
+	@test ! -f bench/service.py || $(BIN)/python -m bench.service $(BENCH_ARGS)
+
+bench-guard: $(VENV)/dev.ok ## Fail when the core is slower than the committed baseline
+	@$(BIN)/python -m bench.guard
+
 lock: ## Rewrite the locks from pyproject.toml's ranges
 	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv
 	@for n in run dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate \
