@@ -21,10 +21,10 @@ SETTINGS_HEAD = """# Settings of the daemon
 Made from the settings model by `docs/generate/settings.py`; edit the texts in `sfmd/config.py`.
 
 Who wins: what is given on the command line, then the environment, then the TOML file that `--config` or
-`SOMA_CONFIG_FILE` names, then the default. In the file, the part before `__` is a table: `SOMA_GRPC__PORT` is `port`
-in `[grpc]`. There is no `.env` file. No setting holds a secret: keys and tokens are files, and settings that end in
-`_FILE` name them. Durations are in seconds, sizes in bytes. A value that does not fit ends the start with SFM-MEM-032 and its
-name; a `SOMA_…` variable that is no setting is named in a warning at the start.
+`SOMA_CONFIG_FILE` names, then the default. In the file, the part before `__` is a table: `SOMA_GRPC__PORT` is
+`port` in `[grpc]`. There is no `.env` file. No setting holds a secret: keys and tokens are files, and settings
+that end in `_FILE` name them. Durations are in seconds, sizes in bytes. A value that does not fit ends the start
+with SFM-MEM-032 and its name; a `SOMA_…` variable that is no setting is named in a warning at the start.
 
 | variable | value | default | meaning |
 |---|---|---|---|
@@ -36,7 +36,8 @@ Made from `sfmd --help` by `docs/generate/settings.py`; edit the texts in `sfmd/
 
 Results go to standard output, everything else to standard error. Exit codes: 0 ok, 2 usage or configuration (also:
 the data directory is locked, the schema is another one), 3 a check failed or stored bytes are damaged, 5 the store
-cannot be reached or written, 70 a bug of sfmd, 130 interrupted. Every error begins with its code; `sfmctl explain CODE` says more.
+cannot be reached or written, 70 a bug of sfmd, 130 interrupted. Every error begins with its code; `sfmctl explain
+CODE` says more.
 """
 
 
