@@ -28,6 +28,7 @@ ROUND_S = 1.0
 IDLE_S = 2.0
 COUNTS_S = 2.0
 STEPS_PER_ROUND = 16
+MERGE_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Upkeep:
         self._cuts: deque[Cut] = deque(maxlen=64)
         self._counted_at_s: dict[int, tuple[float, int]] = {}
         self._commits = 0
+        self._rows_seen = 0
+        self._gates_due_s = 0.0
         self._idle_since_s = time.monotonic()
         self.problem = ""
         """What the last round could not do; empty when all is well."""
@@ -58,8 +61,9 @@ class Upkeep:
         self._thread.start()
 
     def committed(self) -> None:
-        """A group was committed: there may be something to do."""
-        self._wake.set()
+        """A group was committed: after enough of them there is something to merge before the next round is due."""
+        if self._meters.rows_committed - self._rows_seen >= MERGE_ROWS:
+            self._wake.set()
 
     def cut(self, cut: Cut) -> None:
         """A normaliser version was cut: its shock is measured in the next round."""
@@ -88,6 +92,7 @@ class Upkeep:
     def round(self) -> None:
         """One round over every namespace."""
         now_s = time.monotonic()
+        self._rows_seen = self._meters.rows_committed
         if self._meters.commits != self._commits:
             self._commits, self._idle_since_s = self._meters.commits, now_s
         idle = now_s - self._idle_since_s > IDLE_S
@@ -98,7 +103,10 @@ class Upkeep:
                 if self._stop or not space.index.maintain(idle=idle):
                     break
             self._count(space, now_s)
-            self._feed_gates(space, now_s)
+            if now_s >= self._gates_due_s:
+                self._feed_gates(space, now_s)
+        if now_s >= self._gates_due_s:
+            self._gates_due_s = now_s + ROUND_S
 
     def _count(self, space: Space, now_s: float) -> None:
         """Refresh counts that only the store knows, no oftener than every 50 times what it costs."""

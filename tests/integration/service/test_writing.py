@@ -1,0 +1,333 @@
+"""What a write answers, and that nothing is answered OK that is not on disk and visible."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sfmd.contract import NamespaceChange, NamespaceSpec
+from sfmd.domain import Channel, HalfLife, MemoryInput, Op, Outcome, Query
+from sfmd.errors import Code, E, Refused
+from testing.service import DIM, EPOCH_S, TESTER, StepClock, memory, open_service, service_in, vector
+
+
+async def test_equal_payloads_under_different_ids_are_two_memories(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        for id_ in ("a", "b", ""):
+            assert (await service.store(TESTER, "notes", memory(id_))).outcome is Outcome.CREATED
+        assert service.stats(["notes"]).namespaces[0].live == 3
+
+
+async def test_a_key_answers_as_the_first_time_and_refuses_another_request(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        keyed = memory("", idempotency_key="k")
+        first = await service.store(TESTER, "notes", keyed)
+        again = await service.store(TESTER, "notes", keyed)
+        assert again == replace(first, outcome=Outcome.DUPLICATE)
+        for other in (replace(keyed, payload=b"[]"), replace(keyed, id="named")):
+            with pytest.raises(Refused) as refused:
+                await service.store(TESTER, "notes", other)
+            assert refused.value.code is E.EXISTS
+        await service.delete(TESTER, "notes", first.id)
+        assert (await service.store(TESTER, "notes", keyed)).outcome is Outcome.DUPLICATE
+
+
+async def test_keys_of_delete_and_reinforce(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.store(TESTER, "notes", memory("a"))
+        for _ in range(3):
+            done = await service.reinforce(TESTER, "notes", "a", idempotency_key="r")
+        assert done.outcome is Outcome.DUPLICATE
+        assert (await service.get(TESTER, "notes", "a")).access_count == 1
+        first = await service.delete(TESTER, "notes", "a", idempotency_key="d")
+        again = await service.delete(TESTER, "notes", "a", idempotency_key="d")
+        assert again == replace(first, outcome=Outcome.DUPLICATE)
+        with pytest.raises(Refused) as refused:
+            await service.delete(TESTER, "notes", "a", idempotency_key="r")
+        assert refused.value.code is E.EXISTS
+
+
+async def test_a_duplicate_answers_as_the_first_time_also_after_reinforcement(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        first = await service.store(TESTER, "notes", memory("a", importance=1.0))
+        await service.reinforce(TESTER, "notes", "a", importance=2.0)
+        again = await service.store(TESTER, "notes", memory("a", importance=1.0))
+        assert again == replace(first, outcome=Outcome.DUPLICATE)
+
+
+async def test_a_batch_has_an_outcome_per_item_in_order(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        items = [
+            memory("a"),
+            memory("a"),
+            memory("a", payload=b"[]"),
+            memory("bad", payload=b"{"),
+            memory("zero", 0.0),
+            memory("nan", math.nan),
+            replace(memory("short"), vector=b"1234"),
+            replace(memory("none"), vector=None),
+            memory("a", payload=b"[1]", expected_version=1),
+            memory("last"),
+        ]
+        results = await service.store_batch(TESTER, "notes", items, first_index=5)
+        assert [r.index for r in results] == list(range(5, 15))
+        outcomes = [r.result.outcome.name for r in results]
+        assert outcomes == ["CREATED", "DUPLICATE", "CONFLICT", *["REJECTED"] * 5, "UPDATED", "CREATED"]
+        codes = [r.error.code if r.error else None for r in results[2:8]]
+        wanted = (E.EXISTS, E.PAYLOAD_NOT_JSON, E.ZERO_VECTOR, E.NOT_FINITE, E.DIMENSION, E.INVALID)
+        assert codes == [code.code for code in wanted]
+        assert {m.id for m in (await service.list_page(TESTER, "notes")).memories} == {"a", "last"}
+
+
+REFUSED: list[tuple[str, MemoryInput, Code]] = [
+    ("importance", memory("a", importance=math.inf), E.INVALID),
+    ("clock", memory("a", event_time_s=1e12), E.CLOCK),
+    ("clock nan", memory("a", event_time_s=math.nan), E.CLOCK),
+    ("half-life class", memory("a", half_life_class="none"), E.INVALID),
+    ("channel", memory("a", features={"none": 1.0}), E.INVALID),
+    ("feature", memory("a", features={"trust": 1.5}), E.INVALID),
+    ("metadata", memory("a", metadata_json="[1]"), E.INVALID),
+    ("metadata nan", memory("a", metadata_json='{"x": NaN}'), E.INVALID),
+    ("deep payload", memory("a", payload=b"[" * 50_000), E.PAYLOAD_NOT_JSON),
+    ("long id", memory("a" * 257), E.TOO_LARGE),
+    ("long key", memory("a", idempotency_key="é" * 129), E.TOO_LARGE),
+    ("nul", memory("a\x00b"), E.INVALID),
+    ("surrogate", memory("a\ud800"), E.INVALID),
+    ("large payload", memory("a", payload=b'"' + b"x" * 2**20 + b'"'), E.TOO_LARGE),
+    ("both", replace(memory("a"), text="cat"), E.INVALID),
+    ("no embedder", replace(memory("a"), vector=None, text="cat"), E.NO_EMBEDDER),
+    ("empty text", replace(memory("a"), vector=None, text=" "), E.EMPTY_TEXT),
+]
+
+
+@pytest.mark.parametrize(("case", "given", "code"), REFUSED, ids=[r[0] for r in REFUSED])
+async def test_a_bad_field_is_refused_and_nothing_is_stored(case: str, given: MemoryInput, code: Code,
+                                                            tmp_path: Path) -> None:  # fmt: skip
+    service = await open_service(tmp_path)
+    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM, channels=(Channel("trust", 0.5),)))
+    before = service.applied_seq
+    with pytest.raises(Refused) as refused:
+        await service.store(TESTER, "notes", given)
+    (item,) = await service.store_batch(TESTER, "notes", [given])
+    await service.close()
+    assert refused.value.code is code
+    assert item.error is not None
+    assert (item.result.outcome, item.error.code) == (Outcome.REJECTED, code.code)
+    assert service.applied_seq == before
+
+
+async def test_an_import_counts_and_takes_any_number(tmp_path: Path) -> None:
+    async with service_in(tmp_path, limits={"chunk_items": 10, "batch_items": 20}) as service:
+
+        async def batches() -> AsyncIterator[list[MemoryInput]]:
+            for start in range(0, 95, 7):
+                yield [memory(f"m{n}") for n in range(start, start + 7)]
+            yield [memory("m0", payload=b"[]"), memory("bad", 0.0), memory("m1")]
+
+        done = await service.import_(TESTER, "notes", batches())
+        assert (done.received, done.created, done.duplicate, done.conflict, done.rejected) == (101, 98, 1, 1, 1)
+        assert [item.index for item in done.first_errors] == [98, 99]
+        assert done.last_seq == service.applied_seq
+        with pytest.raises(Refused) as refused:
+            await service.store_stream(TESTER, "notes", batches())
+        assert refused.value.code is E.TOO_LARGE
+
+
+async def test_a_broken_stream_keeps_what_was_taken_and_nothing_else(tmp_path: Path) -> None:
+    async with service_in(tmp_path, limits={"chunk_items": 10}) as service:
+
+        async def batches() -> AsyncIterator[list[MemoryInput]]:
+            yield [memory(f"m{n}") for n in range(25)]
+            raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            await service.import_(TESTER, "notes", batches())
+        assert service.stats(["notes"]).namespaces[0].live == 20
+
+
+async def test_a_full_queue_sheds_with_a_hint(tmp_path: Path) -> None:
+    async with service_in(tmp_path, limits={"queue_items": 4}) as service:
+        calls = (service.store(TESTER, "notes", memory(f"m{n}")) for n in range(50))
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        shed = [e for e in done if isinstance(e, Refused)]
+        kept = [d for d in done if not isinstance(d, BaseException)]
+        assert shed
+        assert all(e.code is E.BUSY and e.retry_after_s for e in shed)
+        assert len(kept) == service.stats(["notes"]).namespaces[0].live == 50 - len(shed)
+
+
+async def test_writers_share_commits(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        before = service.stats().commits
+        await asyncio.gather(*(service.store(TESTER, "notes", memory(f"m{n}")) for n in range(200)))
+        assert service.stats().commits - before <= 20
+
+
+async def test_what_was_taken_is_finished_and_what_comes_later_refused(tmp_path: Path) -> None:
+    service = await open_service(tmp_path)
+    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM))
+    calls = [asyncio.create_task(service.store(TESTER, "notes", memory(f"m{n}"))) for n in range(100)]
+    await asyncio.sleep(0)
+    await service.close()
+    assert all(call.result().outcome is Outcome.CREATED for call in calls)
+    with pytest.raises(Refused) as refused:
+        await service.store(TESTER, "notes", memory("late"))
+    assert refused.value.code is E.STOPPING
+    service = await open_service(tmp_path)
+    assert service.stats(["notes"]).namespaces[0].live == 100
+    await service.close()
+
+
+async def test_a_commit_that_fails_is_never_answered_ok(tmp_path: Path) -> None:
+    service = await open_service(tmp_path)
+    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM))
+    await service.store(TESTER, "notes", memory("a"))
+    await asyncio.to_thread(service._store.close)
+    with pytest.raises(Refused):
+        await service.store(TESTER, "notes", memory("b"))
+    await service.close()
+    service = await open_service(tmp_path)
+    assert {m.id for m in (await service.list_page(TESTER, "notes")).memories} == {"a"}
+    await service.close()
+
+
+async def test_a_cancelled_store_does_not_disturb_the_others(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        calls = [asyncio.create_task(service.store(TESTER, "notes", memory(f"m{n}"))) for n in range(20)]
+        await asyncio.sleep(0)
+        calls[3].cancel()
+        done = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(done[3], asyncio.CancelledError)
+        assert sum(not isinstance(d, BaseException) for d in done) == 19
+
+
+async def test_a_first_importance_counts_a_half_and_a_new_version_is_a_row_of_the_log(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.store(TESTER, "notes", memory("a", importance=7.0))
+        assert (await service.get(TESTER, "notes", "a")).importance_normalised == 0.5
+        await service.store_batch(TESTER, "notes", [memory(f"m{n}", importance=n) for n in range(200)])
+        cuts = [c async for c in service.watch(TESTER, "notes", 0, to_seq=service.applied_seq) if c.op == "normaliser"]
+        assert len(cuts) == 2
+        (info,) = await service.list_namespaces(TESTER)
+        assert info.normaliser_version == service.stats(["notes"]).namespaces[0].normaliser_version > 2
+
+
+async def test_a_refused_normaliser_stays_also_over_a_restart(tmp_path: Path) -> None:
+    service = await open_service(tmp_path)
+    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM))
+    await service.store(TESTER, "notes", memory("a", importance=1.0))
+    await service.configure_namespace(TESTER, NamespaceChange("notes", refuse_normaliser_updates=True))
+    for start in (0, 300):
+        await service.store_batch(
+            TESTER, "notes", [memory(f"m{n}", importance=float(n)) for n in range(start, start + 300)]
+        )
+        assert (await service.list_namespaces(TESTER))[0].normaliser_version == 1
+        await service.close()
+        service = await open_service(tmp_path)
+    await service.configure_namespace(TESTER, NamespaceChange("notes", refuse_normaliser_updates=False))
+    more = [memory(f"n{n}", importance=float(n)) for n in range(64)]
+    await service.store_batch(TESTER, "notes", more)
+    assert (await service.list_namespaces(TESTER))[0].normaliser_version == 2
+    await service.close()
+
+
+async def test_watch_follows_commits_and_ends_where_it_is_told(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.create_namespace(TESTER, NamespaceSpec("other", dim=DIM))
+        seen: list[tuple[int, str, bytes]] = []
+
+        async def follow() -> None:
+            async for change in service.watch(TESTER, "notes", 0, to_seq=7, include_payload=True):
+                seen.append((change.seq, change.op, change.payload))
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0.02)
+        await service.store(TESTER, "notes", memory("a", payload=b'"x"'))
+        await service.store(TESTER, "other", memory("a"))
+        await service.delete(TESTER, "notes", "a")
+        await service.undo(TESTER, "notes", "a")
+        assert not following.done()
+        await service.store(TESTER, "other", memory("b"))
+        await following
+        assert [(s, op) for s, op, _ in seen] == [(1, "namespace"), (3, "created"), (5, "deleted"), (6, "restored")]
+        assert seen[1][2] == b'"x"'
+
+
+async def test_undoing_the_undo_brings_it_back(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.store(TESTER, "notes", memory("a", payload=b"1"))
+        await service.store(TESTER, "notes", memory("a", payload=b"2", expected_version=1))
+        for payload in (b"1", b"2", b"1"):
+            await service.undo(TESTER, "notes", "a")
+            assert (await service.get(TESTER, "notes", "a")).payload == payload
+        with pytest.raises(Refused) as refused:
+            await service.undo(TESTER, "notes", "a", expected_seq=1)
+        assert refused.value.code is E.VERSION
+
+
+async def test_a_purge_holds_after_a_restart_and_leaves_no_bytes(tmp_path: Path) -> None:
+    secret = b'"a most peculiar phrase"'
+    service = await open_service(tmp_path)
+    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM))
+    await service.store_batch(TESTER, "notes", [memory(f"m{n}", 1.0, n / 10) for n in range(50)])
+    await service.store(TESTER, "notes", memory("a", 1.0, 0.5, 0.125, payload=secret))
+    await service.close()
+    service = await open_service(tmp_path)
+    purged = await service.purge(TESTER, "notes", "a")
+    assert purged.versions_erased == 1
+    assert (await service.purge(TESTER, "notes", "a")).versions_erased == 0
+    await service.close()
+    left = [p for p in await asyncio.to_thread(lambda: [*tmp_path.rglob("*")]) if p.is_file()]
+    assert not [p for p in left if secret in p.read_bytes()]
+    service = await open_service(tmp_path)
+    found = await service.recall(TESTER, Query("notes", vector=vector(1.0, 0.5, 0.125), k=100))
+    assert "a" not in {h.id for h in found.hits}
+    assert len(found.hits) == 50
+    await service.close()
+
+
+async def test_namespaces_are_made_once_and_only_grow(tmp_path: Path) -> None:
+    clock = StepClock()
+    spec = NamespaceSpec("notes", dim=DIM, half_lives=(HalfLife("week", 604_800.0),))
+    service = await open_service(tmp_path, clock)
+    made = await service.create_namespace(TESTER, spec)
+    assert await service.create_namespace(TESTER, spec) == made
+    with pytest.raises(Refused) as refused:
+        await service.create_namespace(TESTER, replace(spec, alpha=2.0))
+    assert refused.value.code is E.NAMESPACE_EXISTS
+    change = NamespaceChange(
+        "notes", half_lives=(HalfLife("ever", math.inf), HalfLife("week", 1e6)), channels=(Channel("trust", 0.25),)
+    )
+    changed = await service.configure_namespace(TESTER, change)
+    assert changed.namespace.half_lives == (HalfLife("week", 1e6), HalfLife("ever", math.inf))
+    assert changed.config_digest != made.config_digest
+    assert (await service.configure_namespace(TESTER, change)).namespace.config_version == 2
+    with pytest.raises(Refused) as refused:
+        await service.configure_namespace(TESTER, NamespaceChange("notes", alpha=3.0, expected_config_version=1))
+    assert refused.value.code is E.VERSION
+    await service.store(TESTER, "notes", memory("a", features={"trust": 0.5}, event_time_s=EPOCH_S))
+    hit = (await service.recall(TESTER, Query("notes", vector=vector(1.0), explain=True))).hits[0]
+    assert hit.explanation.features[0].log2_term == 0.25 * math.log2(0.5)
+    assert await service.create_namespace(TESTER, spec) == changed
+    await service.close()
+    service = await open_service(tmp_path, clock)
+    assert await service.list_namespaces(TESTER) == [changed]
+    await service.close()
+
+
+async def test_every_operation_has_its_name_in_watch(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.store(TESTER, "notes", memory("a", importance=1.0))
+        await service.store(TESTER, "notes", memory("a", 2.0, 1.0, importance=2.0, expected_version=1))
+        await service.reinforce(TESTER, "notes", "a")
+        await service.delete(TESTER, "notes", "a")
+        await service.undo(TESTER, "notes", "a")
+        await service.configure_namespace(TESTER, NamespaceChange("notes", beta=2.0))
+        await service.purge(TESTER, "notes", "a")
+        ops = {c.op async for c in service.watch(TESTER, "notes", 0, to_seq=service.applied_seq)}
+        assert ops == {op.name.lower() for op in Op}
