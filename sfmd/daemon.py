@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 SWITCH_S = 0.001
 """How long one thread may keep the interpreter while another waits: a recall must not hold up the event loop."""
 GC_THRESHOLD = (50_000, 20, 50)
-"""A batch makes tens of thousands of records that all die together: looking for cycles among them every 700 is waste."""
+"""A batch makes tens of thousands of records that die together: looking for cycles every 700 of them is waste."""
 FIRST_TOKEN = "token"  # noqa: S105 - the name of a file
 RUNNING = "daemon.json"
 
@@ -153,7 +153,9 @@ def run(settings: Settings) -> None:
     """Run a daemon in this process until it is told to stop."""
     configure_logging(settings.log.level)
     sys.setswitchinterval(SWITCH_S)
+    gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+    gc.enable()
     try:
         import uvloop  # noqa: PLC0415 - where the platform has it
     except ImportError:

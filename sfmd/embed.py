@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfmd.domain import Embedder
 from sfmd.errors import E, Refused
@@ -29,20 +30,27 @@ CACHED_WORDS = 131_072
 _WORD = re.compile(r"\w+")
 
 
-def _slot(kind: bytes, feature: str) -> tuple[int, int]:
-    """The column of a feature and its sign, by BLAKE2b of kind and text."""
+def _slot(kind: bytes, feature: str) -> int:
+    """The signed column of a feature, by BLAKE2b of kind and text: 0 to DIM - 1 add, DIM to 2 DIM - 1 subtract."""
     value = int.from_bytes(blake2b(kind + feature.encode(), digest_size=8).digest(), "little")
-    return value % DIM, 1 if value >> 63 else -1
+    return value % DIM + (DIM if value >> 63 == 0 else 0)
 
 
 @lru_cache(maxsize=CACHED_WORDS)
-def _features(word: str) -> tuple[tuple[int, int], ...]:
-    """(column, sign) of a word and of every character 3-, 4- and 5-gram of it between word borders."""
+def _features(word: str) -> NDArray[np.int32]:
+    """Signed columns of a word and of every character 3-, 4- and 5-gram of it between word borders."""
     slots = [_slot(b"w", word)]
     bordered = f" {word} "
     for size in range(SHORTEST, LONGEST + 1):
         slots += [_slot(b"c", bordered[at : at + size]) for at in range(len(bordered) - size + 1)]
-    return tuple(slots)
+    return np.array(slots, dtype=np.int32)
+
+
+def _sublinear(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """1 + ln(tf), 0 for none, by the C library's logarithm: numpy's own differs in its last bits between CPUs."""
+    seen = np.flatnonzero(counts)
+    counts[seen] = [1.0 + math.log(count) for count in counts[seen].tolist()]
+    return counts
 
 
 class HashV1:
@@ -53,29 +61,24 @@ class HashV1:
 
     def embed(self, texts: Sequence[str]) -> bytes:
         """len(texts) unit vectors of 1024 little-endian float32; a text without a word gives zeros."""
-        out = np.zeros((len(texts), DIM), dtype=np.float64)
-        for row, text in enumerate(texts):
-            self._fill(out[row], text)
-        lengths = np.sqrt(np.square(out).sum(axis=1, keepdims=True))
-        np.divide(out, lengths, out=out, where=lengths > 0.0)
-        return out.astype("<f4").tobytes()
+        return b"".join(self._one(text).astype("<f4").tobytes() for text in texts)
 
     @staticmethod
-    def _fill(row: np.ndarray[Any, np.dtype[np.float64]], text: str) -> None:
-        """Add 1 + ln(tf) with the sign of each feature to its column; tf counts the feature in the text."""
+    def _one(text: str) -> NDArray[np.float64]:
+        """float64[1024]: per signed column 1 + ln(tf), columns that subtract taken from those that add, length 1."""
         words = Counter(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
-        tf: Counter[tuple[int, int]] = Counter()
+        parts = Counter({w[at : at + WORD_CHARS]: 0 for w in words for at in range(0, len(w), WORD_CHARS)})
         for word, count in words.items():
-            for part in range(0, len(word), WORD_CHARS):
-                for slot in _features(word[part : part + WORD_CHARS]):
-                    tf[slot] += count
-        if not tf:
-            return
-        columns = np.fromiter((slot[0] for slot in tf), dtype=np.intp, count=len(tf))
-        values = np.fromiter(
-            (slot[1] * (1.0 + math.log(count)) for slot, count in tf.items()), dtype=np.float64, count=len(tf)
-        )
-        np.add.at(row, columns, values)
+            for at in range(0, len(word), WORD_CHARS):
+                parts[word[at : at + WORD_CHARS]] += count
+        if not parts:
+            return np.zeros(DIM)
+        slots = [_features(part) for part in parts]
+        weights = np.repeat(np.fromiter(parts.values(), np.float64, len(parts)), [len(s) for s in slots])
+        tf = _sublinear(np.bincount(np.concatenate(slots), weights=weights, minlength=2 * DIM))
+        row: NDArray[np.float64] = tf[:DIM] - tf[DIM:]
+        length = math.sqrt(math.fsum((row * row).tolist()))
+        return row / length if length > 0.0 else row
 
 
 class WordLlamaEmbedder:

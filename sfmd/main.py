@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that `sfmd --help` is quick and `ser
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -130,6 +131,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 def serve(given: argparse.Namespace) -> int:
     """`sfmd serve`."""
+    gc.disable()  # while modules are loaded: nothing that an import makes is garbage; `run_daemon` turns it on again
     settings = settings_of(given)
     from sfmd.daemon import run as run_daemon  # noqa: PLC0415
 
