@@ -16,7 +16,7 @@ VERB_MODULES = (
     "memory_transfer",
     "memory_watch",
     "memory_namespace",
-    # "memory_demo",
+    "memory_demo",
     "memory_connection",
 )
 

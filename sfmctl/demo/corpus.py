@@ -1,0 +1,142 @@
+"""Brings the demo's namespace up to date with the Python sources of this machine, storing nothing twice.
+
+A manifest is a memory of the same namespace, so it lives and dies with the data: it keeps the fingerprint of the
+sources (an unchanged machine is known by it without parsing) and the anchor of the constructed times (so that a later
+run gives every passage the time that it had).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sfmctl import progress
+from sfmctl.demo import passages, sources
+
+if TYPE_CHECKING:
+    from sfmd.rpc.client import Client
+    from sfmd.rpc.gen import memory_pb2 as pb
+
+NAMESPACE = "python-docs"
+HALF_LIFE_S = 30 * 86_400.0
+MANIFEST = "manifest"
+KIND = "passage"
+METADATA_NOTE = "constructed: spread over a year from the passage's id"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run found and did. `files` is how many sources there are; `kept` passages were there before."""
+
+    files: int
+    passages: int
+    stored: int
+    kept: int
+    removed: int
+    unchanged: bool
+
+
+def embedder() -> str:
+    """`wordllama` where it is installed, else the built-in lexical `hash-v1`."""
+    from importlib.util import find_spec
+
+    return "wordllama" if find_spec("wordllama") else "hash-v1"
+
+
+def prepare(client: Client, namespace: str) -> None:
+    """Make the namespace unless it is there; one that is there keeps its embedder and half-life."""
+    if namespace not in {n.name for n in client.list_namespaces().namespaces}:
+        client.create_namespace(namespace, embedder=embedder(), half_lives={"default": HALF_LIFE_S})
+
+
+def refresh(client: Client, namespace: str, limit: int, now_s: float, say: Callable[[str], None]) -> Outcome:
+    """Store what is new, remove what is gone, and note the fingerprint. Raises CallFailed, or Refusal of an item."""
+    prepare(client, namespace)
+    found = sources.find()
+    fingerprint = sources.fingerprint(found, f"{passages.RECIPE} {limit}")
+    known = _manifest(client, namespace)
+    if known.get("fingerprint") == fingerprint:
+        return Outcome(len(found), known["passages"], 0, known["passages"], 0, unchanged=True)
+    anchor_s = float(known.get("anchorS", 60 * (now_s // 60)))
+    _note(client, namespace, {"anchorS": anchor_s}, now_s)
+    say(f"reading the docstrings of {len(found):,} Python sources of this machine …")
+    wanted = passages.build(found, limit)
+    present = {m.id for m in client.list(namespace, page_size=1000, filter=_of_kind(), omit_payload=True)}
+    new = [p for p in wanted if p.id not in present]
+    _store(client, namespace, new, anchor_s)
+    gone = sorted(present - {p.id for p in wanted})
+    for id_ in gone:
+        client.delete(namespace, id_)
+    _note(client, namespace, {"anchorS": anchor_s, "fingerprint": fingerprint, "passages": len(wanted),
+                              "sources": len(found)}, now_s)  # fmt: skip
+    return Outcome(len(found), len(wanted), len(new), len(wanted) - len(new), len(gone), unchanged=False)
+
+
+def message(passage: passages.Passage, anchor_s: float) -> pb.MemoryInput:
+    """A passage as a memory: its title is embedded with it, since a docstring seldom repeats its function's name."""
+    from sfmd.rpc.requests import memory_input
+
+    return memory_input(
+        {"title": passage.title, "text": passage.text}, text=f"{passage.title.replace('.', ' ')}\n{passage.text}",
+        id=passage.id, kind=KIND, importance=passage.importance, event_time_s=passage.event_time_s(anchor_s),
+        content_type="application/json",
+        metadata={"module": passage.module, "part": passage.part, "imported_by": passage.imported_by,
+                  "event_time": METADATA_NOTE},
+    )  # fmt: skip
+
+
+class Refusal(Exception):
+    """The daemon refused passages: counts, and the first one's code and words."""
+
+
+def _store(client: Client, namespace: str, new: list[passages.Passage], anchor_s: float) -> None:
+    if not new:
+        return
+    with progress.counting("import", len(new)) as advance:
+
+        def counted() -> Iterator[pb.MemoryInput]:
+            for passage in new:
+                yield message(passage, anchor_s)
+                advance(1)
+
+        reply = client.import_many(namespace, counted())
+    if reply.rejected or reply.conflict:
+        first = reply.first_errors[0].error
+        raise Refusal(f"{reply.rejected} rejected, {reply.conflict} in conflict; first: {first.message} [{first.code}]")
+
+
+def _of_kind() -> pb.Filter:
+    from sfmd.rpc.gen import memory_pb2 as pb
+
+    return pb.Filter(kinds=[KIND])
+
+
+def _manifest(client: Client, namespace: str) -> dict[str, Any]:
+    """The manifest's fields; none when there is no manifest yet."""
+    from sfmd.errors import E
+    from sfmd.rpc.client import CallFailed
+
+    try:
+        body = json.loads(client.get(namespace, MANIFEST).payload)
+    except CallFailed as failed:
+        if failed.code != E.NO_MEMORY.code:
+            raise
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _note(client: Client, namespace: str, body: dict[str, Any], now_s: float) -> None:
+    """Write the manifest, replacing the version that is there."""
+    from sfmd.errors import E
+    from sfmd.rpc.client import CallFailed
+
+    try:
+        version = client.get(namespace, MANIFEST).version
+    except CallFailed as failed:
+        if failed.code != E.NO_MEMORY.code:
+            raise
+        version = 0
+    client.store(namespace, body, id=MANIFEST, kind=MANIFEST, text="manifest of the demo corpus", importance=0.0,
+                 event_time_s=now_s, expected_version=version)  # fmt: skip
