@@ -43,7 +43,7 @@ class E:
     """The catalogue. Numbers are never reused; a new error gets the next free one."""
 
     DIMENSION = Code("SFM-MEM-001", Status.INVALID_ARGUMENT, "the vector has another dimension than the namespace",
-                     "sfmctl memory stats NAMESPACE")  # fmt: skip
+                     "sfmctl memory namespace list")  # fmt: skip
     NOT_FINITE = Code("SFM-MEM-002", Status.INVALID_ARGUMENT, "a vector component is NaN or infinite",
                       "check the embedding step that made this vector")  # fmt: skip
     ZERO_VECTOR = Code("SFM-MEM-003", Status.INVALID_ARGUMENT, "the vector has length zero and cannot be normalised",
@@ -57,7 +57,7 @@ class E:
     NO_NAMESPACE = Code("SFM-MEM-007", Status.NOT_FOUND, "there is no such namespace",
                         "sfmctl memory namespace list")  # fmt: skip
     NO_MEMORY = Code("SFM-MEM-008", Status.NOT_FOUND, "there is no such memory",
-                     "sfmctl memory list NAMESPACE")  # fmt: skip
+                     "sfmctl memory list -n NAMESPACE")  # fmt: skip
     EXISTS = Code("SFM-MEM-009", Status.ALREADY_EXISTS, "the id or idempotency key exists with other content",
                   "sfmctl memory get ID, then store with --expected-version")  # fmt: skip
     VERSION = Code("SFM-MEM-010", Status.FAILED_PRECONDITION, "the memory is not at the expected version",
@@ -109,7 +109,7 @@ class E:
     NOT_REACHED = Code("SFM-MEM-034", Status.UNAVAILABLE, "the daemon cannot be reached",
                        "sfmctl daemon start")  # fmt: skip
     UNTRUSTED = Code("SFM-MEM-035", Status.UNAVAILABLE, "the daemon's certificate is not trusted",
-                     "give --ca FILE, or check that you reach the right daemon")  # fmt: skip
+                     "give --ca-file FILE, or check that you reach the right daemon")  # fmt: skip
 
 
 CATALOGUE: dict[str, Code] = {c.code: c for c in vars(E).values() if isinstance(c, Code)}
