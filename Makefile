@@ -49,5 +49,9 @@ lock: ## Rewrite the locks from pyproject.toml's ranges
 	@for n in sfmctl sfmd; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate --generate-hashes \
 	  $$([ $$n = sfmctl ] && echo --extra client --extra cluster || echo --extra daemon) pyproject.toml -o requirements/image-$$n.lock; done
 
+docs: $(VENV)/dev.ok ## Rewrite the reference pages and the plots from the source
+	@for page in docs/generate/*.py; do $(BIN)/python $$page; done
+	@$(BIN)/python docs/plots/score.py
+
 clean: ## Remove what the targets made, except the data directory
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build/out
