@@ -2,9 +2,288 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from sfmctl import connection, render
+from sfmctl.codes import C
+from sfmctl.embedded import LOG, Embedded, Place, port_is_free, wait
+from sfmctl.exits import Exit
+from sfmctl.fault import Fault
+
+if TYPE_CHECKING:
+    from sfmd.rpc.profile import Profile
+
+PORT, HTTP_PORT = 50053, 9595
+SHOWN_LINES = 12
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="SFM_DATA_DIR", help="Its data; ~/.local/share/sfm when not given."),
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="gRPC port; 50053, or a free one where that is taken."),
+]
+HttpPortOption = Annotated[
+    int | None,
+    typer.Option("--http-port", min=0, max=65535, help="Port of health and metrics; 9595, or a free one."),
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="The profile to write.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")]
+KillOption = Annotated[bool, typer.Option("--kill", help="End it at once (SIGKILL) when it does not stop in time.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group to the command tree."""
-    app.add_typer(typer.Typer(help="Run the memory daemon on this machine.", no_args_is_help=True), name="daemon")
+    group = typer.Typer(help="Run the memory daemon on this machine.", no_args_is_help=True)
+    group.command("start")(start)
+    group.command("stop")(stop)
+    group.command("restart")(restart)
+    group.command("status")(status)
+    group.command("logs")(logs)
+    app.add_typer(group, name="daemon")
+
+
+def _embedded(data_dir: Path | None) -> Embedded:
+    return Embedded(data_dir.absolute() if data_dir else connection.data_dir(os.environ))
+
+
+def health(place: Place) -> str:
+    """SERVING and the like, or UNREACHABLE with the code."""
+    from sfmd.rpc.client import CallFailed, Client, Profile, Timeouts
+
+    try:
+        with Client(Profile(address=place.address, ca_file=place.ca_file), timeouts=Timeouts(call_s=1.0)) as client:
+            return client.health()
+    except CallFailed as failed:
+        return f"UNREACHABLE ({failed.code})"
+
+
+def start(
+    data_dir: DataDirOption = None,
+    port: PortOption = None,
+    http_port: HttpPortOption = None,
+    profile: ProfileOption = "default",
+    timeout: TimeoutOption = 60.0,
+    output: render.OutputOption = render.Output.TABLE,
+) -> None:
+    """Start the daemon, wait until it serves, and write the profile that all commands use.
+
+    On the first start it makes its certificate, token and store. A running one is left as it is. Its settings are
+    taken from SOMA_… variables.
+    """
+    place, began = ensure(_embedded(data_dir), port, http_port, timeout)
+    written = _write_profile(place, profile)
+    _show(output, place, "SERVING", note="started" if began else "was running", profile=written)
+
+
+def ensure(embedded: Embedded, port: int | None, http_port: int | None, timeout_s: float) -> tuple[Place, bool]:
+    """A serving daemon, and whether it was started for that. Raises a Fault with the reason when there is none."""
+    child: subprocess.Popen[bytes] | None = None
+    if embedded.process() is None:
+        other = embedded.place()
+        if other is not None and health(other) == "SERVING":
+            return other, False  # started by hand, and good
+        child = embedded.spawn([*_ports(port, http_port)], _environment())
+    serving: list[Place] = []
+
+    def up() -> bool:
+        found = embedded.place()
+        if found is not None and health(found) == "SERVING":
+            serving.append(found)
+        return bool(serving) or _ended(embedded, child)
+
+    came = wait(up, timeout_s)
+    if serving:
+        return serving[0], child is not None
+    raise _not_up(embedded, timed_out=not came, timeout_s=timeout_s)
+
+
+def _ended(embedded: Embedded, child: subprocess.Popen[bytes] | None) -> bool:
+    return child.poll() is not None if child is not None else embedded.process() is None
+
+
+def _ports(port: int | None, http_port: int | None) -> list[str]:
+    """The ports to ask for: what was said, else the usual ones, else any where those are taken."""
+    said = "SOMA_GRPC__PORT" in os.environ, "SOMA_HTTP__PORT" in os.environ
+    words: list[str] = []
+    for flag, given, usual, by_setting in (
+        ("--port", port, PORT, said[0]),
+        ("--http-port", http_port, HTTP_PORT, said[1]),
+    ):
+        if given is None and by_setting:
+            continue
+        words += [flag, str(given if given is not None else usual if port_is_free(usual) else 0)]
+    return words
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the semantic embedder switched on where it is installed."""
+    from importlib.util import find_spec
+
+    env = dict(os.environ)
+    if "SOMA_EMBEDDERS" not in env and find_spec("wordllama") is not None:
+        env["SOMA_EMBEDDERS"] = '["hash-v1", "wordllama"]'
+    return env
+
+
+def _not_up(embedded: Embedded, *, timed_out: bool, timeout_s: float) -> Fault:
+    """Why the daemon does not serve, in its own last words."""
+    lines = embedded.last_lines(SHOWN_LINES)
+    reason = next((line.removeprefix("sfmd: ") for line in reversed(lines) if line.startswith("sfmd: ")), "")
+    what = f"the daemon does not serve after {timeout_s:g} s" if timed_out else "the daemon ended before it served"
+    why = reason or "the last lines of its log:\n    " + "\n    ".join(lines)
+    if not timed_out:
+        embedded.forget()
+    return Fault(
+        C.NOT_UP.code, what, why=why, next_step=f"sfmctl daemon logs --data-dir {embedded.data_dir}",
+        exit_=Exit.TIMED_OUT if timed_out else Exit.UNDETERMINED,
+    )  # fmt: skip
+
+
+def _write_profile(place: Place, name: str) -> str:
+    """Write the profile unless it is another daemon's; its name, or empty when it was left alone."""
+    from sfmd.rpc.client import CallFailed
+    from sfmd.rpc.profile import Profile, load_profile, profile_path, save_profile
+
+    try:
+        path = profile_path(name)
+        present = (
+            load_profile(name, {k: v for k, v in os.environ.items() if k == "XDG_CONFIG_HOME"})
+            if path.exists()
+            else Profile()
+        )
+        if present.ca_file and not _ours(present, place):
+            render.note(
+                f"warning: profile {name!r} is another daemon's and was left as it is; --profile NAME writes one"
+            )
+            return ""
+        made = Profile(
+            address=place.address, ca_file=place.ca_file, token_file=place.token_file, namespace=present.namespace
+        )
+        if made != present or path.stat().st_mode & 0o077:
+            save_profile(made, name)
+    except CallFailed as failed:
+        raise C.PROFILE.fault(failed.message) from failed
+    except OSError as error:
+        raise C.PROFILE.fault(f"the profile {name!r} cannot be written", why=str(error)) from error
+    return name
+
+
+def _ours(present: Profile, place: Place) -> bool:
+    """Whether a profile points at this data directory, or at one that is gone."""
+    return present.ca_file == place.ca_file or not Path(present.ca_file).exists()
+
+
+def stop(
+    data_dir: DataDirOption = None,
+    timeout: TimeoutOption = 30.0,
+    kill: KillOption = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> None:
+    """Stop the daemon: it finishes the calls in hand, flushes and closes. No daemon is no error."""
+    embedded = _embedded(data_dir)
+    stopped = end(embedded, timeout, kill)
+    words = "stopped" if stopped else "was not running"
+    fields = {"stopped": stopped, "dataDir": str(embedded.data_dir)}
+    render.result(output, "DaemonStopped", json_body=lambda: fields, short_rows=lambda: [[words]],
+                  tables=lambda: [f"the daemon of {embedded.data_dir} {words}"])  # fmt: skip
+
+
+def end(embedded: Embedded, timeout_s: float, kill: bool) -> bool:
+    """Stop the process that we started; False when there was none. Raises a Fault when it does not stop."""
+    process = embedded.process()
+    if process is None:
+        other = embedded.place()
+        if other is not None and health(other) == "SERVING":
+            raise C.NOT_DOWN.fault(
+                f"pid {other.pid} serves this data directory, and sfmctl did not start it",
+                next_step=f"stop it where it was started, or: kill {other.pid}",
+            )
+        return False
+    embedded.signal(process, signal.SIGTERM)
+    gone = wait(lambda: embedded.process() is None, timeout_s)
+    if not gone and kill:
+        embedded.signal(process, signal.SIGKILL)
+        gone = wait(lambda: embedded.process() is None, 10.0)
+    if not gone:
+        raise C.NOT_DOWN.fault(f"the daemon (pid {process.pid}) did not stop within {timeout_s:g} s")
+    embedded.forget()
+    return True
+
+
+def restart(
+    data_dir: DataDirOption = None,
+    port: PortOption = None,
+    http_port: HttpPortOption = None,
+    profile: ProfileOption = "default",
+    timeout: TimeoutOption = 60.0,
+    kill: KillOption = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> None:
+    """Stop the daemon and start it again."""
+    end(_embedded(data_dir), timeout, kill)
+    start(data_dir, port, http_port, profile, timeout, output)
+
+
+def status(data_dir: DataDirOption = None, output: render.OutputOption = render.Output.TABLE) -> None:
+    """Say whether the daemon runs and serves, and where. Leaves with 5 when it does not."""
+    embedded = _embedded(data_dir)
+    place = embedded.place()
+    state = health(place) if place is not None else "STARTING" if embedded.process() else "STOPPED"
+    _show(output, place, state, data_dir=embedded.data_dir)
+    if state != "SERVING":
+        raise typer.Exit(Exit.UNDETERMINED)
+
+
+def _show(
+    output: render.Output, place: Place | None, state: str, *, note: str = "", profile: str = "",
+    data_dir: Path | None = None,
+) -> None:  # fmt: skip
+    fields: dict[str, Any] = {"state": state}
+    if place is not None:
+        fields |= {"address": place.address, "http": place.http, "pid": place.pid, "version": place.version,
+                   "caFile": place.ca_file, "tokenFile": place.token_file,
+                   "dataDir": str(Path(place.token_file).parent)}  # fmt: skip
+    elif data_dir is not None:
+        fields["dataDir"] = str(data_dir)
+    fields |= {key: value for key, value in (("note", note), ("profile", profile)) if value}
+    render.result(
+        output,
+        "Daemon",
+        json_body=lambda: {"daemon": fields},
+        short_rows=lambda: [[state, fields.get("address", "")]],
+        tables=lambda: [render.table([render.Column("daemon"), render.Column("", fold=True)], list(fields.items()))],
+    )
+
+
+def logs(
+    data_dir: DataDirOption = None,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many lines.")] = 50,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until ^C.")] = False,
+) -> None:
+    """Show the end of the daemon's log: JSON, a line for each event."""
+    embedded = _embedded(data_dir)
+    if not embedded.log.exists():
+        raise C.NOT_RUNNING.fault(
+            f"there is no {embedded.data_dir / LOG}", why="the daemon was never started by sfmctl"
+        )
+    for line in embedded.last_lines(lines):
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+    with embedded.log.open("rb") as log:
+        log.seek(0, os.SEEK_END)
+        while follow:
+            block = log.read()
+            sys.stdout.buffer.write(block)
+            sys.stdout.buffer.flush()
+            if not block:
+                time.sleep(0.25)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "python-docs"
 HALF_LIFE_S = 30 * 86_400.0
+BETA = 2.0
+"""Lexical similarities lie close together; squared, what was asked for leads over what is merely new."""
 MANIFEST = "manifest"
 KIND = "passage"
 METADATA_NOTE = "constructed: spread over a year from the passage's id"
@@ -48,7 +50,7 @@ def embedder() -> str:
 def prepare(client: Client, namespace: str) -> None:
     """Make the namespace unless it is there; one that is there keeps its embedder and half-life."""
     if namespace not in {n.name for n in client.list_namespaces().namespaces}:
-        client.create_namespace(namespace, embedder=embedder(), half_lives={"default": HALF_LIFE_S})
+        client.create_namespace(namespace, embedder=embedder(), half_lives={"default": HALF_LIFE_S}, beta=BETA)
 
 
 def refresh(client: Client, namespace: str, limit: int, now_s: float, say: Callable[[str], None]) -> Outcome:
@@ -90,6 +92,10 @@ def message(passage: passages.Passage, anchor_s: float) -> pb.MemoryInput:
 class Refusal(Exception):
     """The daemon refused passages: counts, and the first one's code and words."""
 
+    def __init__(self, counts: str, code: str, message: str) -> None:
+        super().__init__(f"{counts}; first: {message}")
+        self.code = code
+
 
 def _store(client: Client, namespace: str, new: list[passages.Passage], anchor_s: float) -> None:
     if not new:
@@ -104,7 +110,7 @@ def _store(client: Client, namespace: str, new: list[passages.Passage], anchor_s
         reply = client.import_many(namespace, counted())
     if reply.rejected or reply.conflict:
         first = reply.first_errors[0].error
-        raise Refusal(f"{reply.rejected} rejected, {reply.conflict} in conflict; first: {first.message} [{first.code}]")
+        raise Refusal(f"{reply.rejected} rejected, {reply.conflict} in conflict", first.code, first.message)
 
 
 def _of_kind() -> pb.Filter:

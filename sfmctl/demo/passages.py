@@ -107,7 +107,8 @@ def cut(docstring: str) -> list[str]:
     """Paragraphs joined to passages of about AIM_CHARS characters, none above MOST_CHARS."""
     passages: list[str] = []
     held = ""
-    for block in inspect.cleandoc(docstring).split("\n\n"):
+    plain = "".join(c for c in docstring if c.isprintable() or c in "\n\t")  # some show NUL and escape codes raw
+    for block in inspect.cleandoc(plain).split("\n\n"):
         paragraph = block.strip("\n").rstrip()
         if held and len(held) + len(paragraph) > AIM_CHARS:
             passages.append(held)
@@ -130,8 +131,9 @@ def build(sources: Sequence[Source], limit: int) -> list[Passage]:
     for source in sorted(sources, key=lambda s: (not s.standard, -imported[s.module], s.module)):
         for title, docstring in docstrings(source):
             for part, text in enumerate(cut(docstring)):
-                key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+                key = hashlib.sha256(text.encode()).hexdigest()[:20]
                 made.setdefault(key, Passage(key, title, source.module, part, text, imported[source.module]))
         if len(made) >= limit:
             break
-    return list(made.values())
+    # In the order of the ids, which are digests: the normaliser of importance learns from the values in their order.
+    return sorted(made.values(), key=lambda p: p.id)
