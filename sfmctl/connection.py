@@ -55,16 +55,16 @@ def exit_of(code: str) -> Exit:
 
 def fault_of(failed: CallFailed, found: Connection | None = None) -> Fault:
     """A failed call as the fault that people see; with the address when the daemon was not reached."""
-    from sfmd.errors import E
+    from sfmd.errors import CATALOGUE, E
 
     exit_ = exit_of(failed.code)
     if not failed.request_id and failed.code in {E.NO_TOKEN.code, E.CONFIG.code, E.INVALID.code}:
         exit_ = Exit.USAGE  # found wrong on this side: the daemon was not even asked
-    where = ""
+    parts = [CATALOGUE[failed.code].title] if failed.code in CATALOGUE else []
     if found is not None and exit_ in {Exit.UNDETERMINED, Exit.TIMED_OUT}:
-        where = f"the address {found.profile.address} comes from: {found.sources['address']}"
-    elif failed.request_id:
-        where = f"request id {failed.request_id}"
+        parts = [f"the address {found.profile.address} comes from: {found.sources['address']}"]
+    parts += [f"request id {failed.request_id}"] if failed.request_id else []
+    where = "; ".join(part for part in parts if part not in failed.message)
     return Fault(failed.code, failed.message, why=where, next_step=failed.next_step, exit_=exit_)
 
 

@@ -142,5 +142,5 @@ def confirmed(question: str, yes: bool) -> None:
     if yes:
         return
     if not (render.is_terminal(sys.stdin) and render.is_terminal(sys.stderr)):
-        raise C.CONFIRM.fault(question)
+        raise C.CONFIRM.fault("nobody is here to answer", why=question)
     typer.confirm(question, abort=True, err=True)

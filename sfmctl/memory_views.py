@@ -168,7 +168,7 @@ def memory_fields(memory: pb.Memory) -> dict[str, Any]:
 def memories_table(memories: Sequence[pb.Memory]) -> Table:
     """A list of memories."""
     return table(
-        [Column("id"), Column("v", right=True), Column("kind"), Column("event time", no_wrap=True),
+        [Column("id", fold=True), Column("v", right=True), Column("kind"), Column("event time", no_wrap=True),
          Column("memory", fold=True, ratio=1)],
         [[m.id, m.version, m.kind + (" (deleted)" if m.deleted else ""), quantities.moment(m.event_time_s),
           snippet(m.payload, m.content_type, 80)] for m in memories],

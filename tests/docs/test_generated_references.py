@@ -11,7 +11,7 @@ from sfmd.rpc.gen import memory_pb2 as pb
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("page", ["commands", "errors", "grpc", "metrics", "troubleshooting"])
+@pytest.mark.parametrize("page", sorted(p.stem for p in (ROOT / "docs" / "generate").glob("*.py")))
 def test_the_page_is_what_its_script_makes(page):
     done = subprocess.run([sys.executable, f"docs/generate/{page}.py", "--check"], cwd=ROOT, capture_output=True,
                           text=True, check=False)  # fmt: skip
