@@ -158,16 +158,15 @@ def explain(
 def terms_table(hit: pb.Hit) -> object:
     """The factors of a score, one a row, with the log2 terms whose sum ranks."""
     t = hit.explanation
+    log2_decay = t.log2_decay_term + 0.0  # a memory that never ages has -0.0 there
     rows = [
-        ["similarity", f"{t.similarity:.6f}", f"^ {t.beta:g} (beta)", f"{t.log2_similarity_term + 0.0:+.6f}"],
-        ["importance", f"{t.importance:.6f}", f"^ {t.alpha:g} (alpha)", f"{t.log2_importance_term + 0.0:+.6f}"],
+        ["similarity", f"{t.similarity:.6f}", f"^ {t.beta:g} (beta)", f"{t.log2_similarity_term:+.6f}"],
+        ["importance", f"{t.importance:.6f}", f"^ {t.alpha:g} (alpha)", f"{t.log2_importance_term:+.6f}"],
         ["decay", f"{memory_views.decay(t):.6f}",
-         f"age {quantities.age(t.age_s)}, half-life {quantities.age(t.half_life_s)}", f"{t.log2_decay_term + 0.0:+.6f}"],
+         f"age {quantities.age(t.age_s)}, half-life {quantities.age(t.half_life_s)}", f"{log2_decay:+.6f}"],
     ]  # fmt: skip
-    rows += [
-        [f"feature {f.name}", f"{f.value:.6f}", f"^ {f.weight:g}", f"{f.log2_term + 0.0:+.6f}"] for f in t.features
-    ]
-    rows.append(["score", f"{hit.score:.6f}", f"rank {hit.rank}", f"{hit.log2_score + 0.0:+.6f}"])
+    rows += [[f"feature {f.name}", f"{f.value:.6f}", f"^ {f.weight:g}", f"{f.log2_term:+.6f}"] for f in t.features]
+    rows.append(["score", f"{hit.score:.6f}", f"rank {hit.rank}", f"{hit.log2_score:+.6f}"])
     columns = [render.Column("factor"), render.Column("value", right=True), render.Column("how", fold=True),
                render.Column("log2", right=True)]  # fmt: skip
     return render.table(columns, rows, title=hit.id)
