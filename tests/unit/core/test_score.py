@@ -9,19 +9,23 @@ from hypothesis import strategies as st
 
 from sfmd.core.model import NormaliserVersion, Scoring
 from sfmd.core.retention import retention
-from sfmd.core.score import terms
+from sfmd.core.score import Definition
 from testing import oracle
 
 LOGISTIC = NormaliserVersion(1, "logistic", 0.0, 1.0, 64, -1.0, 0.0, 1.0)
 PLAIN = Scoring((3600.0,), (), 1.0, 1.0, LOGISTIC)
-BASE = {"seq": 1, "id_": b"a", "s": 0.5, "r": 0.3, "t_s": 0.0, "half_life": 0, "features": (), "now_s": 1000.0}
+BASE = {"id_": b"a", "s": 0.5, "seq": 1, "r": 0.3, "t_s": 0.0, "half_life": 0, "features": ()}
 UNIT = st.floats(1e-6, 1.0)
 ALPHA = st.floats(0.0, 4.0)
 BETA = st.floats(0.05, 4.0)
 
 
+def terms(scoring=PLAIN, *, now_s=1000.0, **change):
+    return Definition(scoring, now_s).terms(**{**BASE, **change})
+
+
 def level(scoring=PLAIN, **change):
-    made = terms(scoring, **{**BASE, **change})
+    made = terms(scoring, **change)
     return None if made is None else made.log2_score
 
 
@@ -29,7 +33,7 @@ def level(scoring=PLAIN, **change):
 def test_equals_the_oracle_and_stays_within_one(s, r, age_s, alpha, beta, features):
     weights = (0.5, 0.0, 0.25)
     scoring = Scoring((3600.0,), weights, alpha, beta, LOGISTIC)
-    made = terms(scoring, **{**BASE, "s": s, "r": r, "t_s": 0.0, "now_s": age_s, "features": features})
+    made = terms(scoring, s=s, r=r, now_s=age_s, features=features)
     assert made.log2_score == oracle.log2_score(
         s, made.importance, 0.0, 3600.0, features, now_s=age_s, alpha=alpha, beta=beta, weights=weights
     )
@@ -77,7 +81,7 @@ def test_a_factor_of_zero_is_no_hit(change):
 
 
 def test_an_exponent_of_zero_makes_its_term_zero():
-    made = terms(Scoring((math.inf,), (0.0,), 0.0, 1.0, LOGISTIC), **{**BASE, "features": (0.0,), "r": -1e308})
+    made = terms(Scoring((math.inf,), (0.0,), 0.0, 1.0, LOGISTIC), features=(0.0,), r=-1e308)
     assert made.log2_score == -1.0
     assert (made.log2_importance_term, made.log2_decay_term, made.log2_feature_terms) == (0.0, 0.0, (0.0,))
 
