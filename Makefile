@@ -55,6 +55,9 @@ bench: $(VENV)/dev.ok ## Measure the core and the service (BENCH_ARGS=--quick fo
 bench-guard: $(VENV)/dev.ok ## Fail when the core is slower than the committed baseline
 	@$(BIN)/python -m bench.guard
 
+deploy-kind-full: $(VENV)/run.ok ## All of the shared infrastructure on a local kind cluster (MODE=dev|test|…)
+	@$(BIN)/sfmctl up --mode $(MODE) --yes
+
 lock: ## Rewrite the locks from pyproject.toml's ranges
 	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv
 	@for n in run dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-emit-index-url --no-annotate \

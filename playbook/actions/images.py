@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LOADERS = 2
 """Loads side by side: more of them only share the disk."""
+ROUNDS = 3
 INDEX = "index.json"
 SOURCE_LABEL = "sh.soma.source"
 
@@ -218,28 +219,43 @@ def fetch(hands: Hands, image: Image) -> None:
 
 
 def preload(hands: Hands, params: Mapping[str, Any]) -> str:
-    """Bring every image that a node lacks onto it, side by side, and prove arrival by asking each node."""
+    """Bring every image that a node lacks onto it, side by side, and prove arrival by asking each node.
+
+    An image that was built anew meanwhile is loaded again, a few times at most: then somebody else is at work on it.
+    """
     target, shell = hands.target, hands.shell
     images = wanted(target, hands.book, shell)
-    refs = [image.ref for image in images]
-    ids = local_ids(shell, refs)
-    lacking = absent(shell, target, refs, ids)
-    needed = sorted({ref for _, ref in lacking})
-    for image in images:
-        if image.ref in needed and image.ref not in ids:
-            fetch(hands, image)
-    by_nodes: dict[tuple[str, ...], list[str]] = {}
-    for ref in needed:
-        by_nodes.setdefault(tuple(n for n, r in lacking if r == ref), []).append(ref)
-    batches = [(nodes, part) for nodes, all_refs in by_nodes.items() for part in halves(all_refs)]
-    with ThreadPoolExecutor(max_workers=LOADERS) as pool:
-        for loaded in pool.map(lambda batch: load(hands, batch[1], batch[0]), batches):
-            hands.tell(f"loaded {', '.join(loaded)}")
+    loaded: set[str] = set()
+    for _ in range(ROUNDS):
+        refs = [image.ref for image in images]
+        ids = local_ids(shell, refs)
+        lacking = absent(shell, target, refs, ids)
+        if not lacking:
+            return f"loaded {len(loaded)} of {len(images)} images, all are on every node"
+        for image in images:
+            if image.ref not in ids and any(ref == image.ref for _, ref in lacking):
+                fetch(hands, image)
+        load_all(hands, lacking)
+        loaded |= {ref for _, ref in lacking}
     left = absent(shell, target, refs, local_ids(shell, refs))
-    if left:
-        why = "\n".join(f"{ref} on {node}" for node, ref in left)
-        raise Trouble("SFM-IMG-002", f"{len(left)} images did not arrive", why=why)
-    return f"loaded {len(needed)} of {len(refs)} images, all are on every node"
+    if not left:
+        return f"loaded {len(loaded)} of {len(images)} images, all are on every node"
+    why = "\n".join(f"{ref} on {node}" for node, ref in left)
+    raise Trouble("SFM-IMG-002", f"{len(left)} images did not arrive", why=why)
+
+
+def load_all(hands: Hands, lacking: Iterable[tuple[str, str]]) -> None:
+    """Load (node, ref) pairs, in batches that run side by side."""
+    by_ref: dict[str, list[str]] = {}
+    for node, ref in lacking:
+        by_ref.setdefault(ref, []).append(node)
+    by_nodes: dict[tuple[str, ...], list[str]] = {}
+    for ref, nodes in sorted(by_ref.items()):
+        by_nodes.setdefault(tuple(nodes), []).append(ref)
+    batches = [(nodes, part) for nodes, refs in by_nodes.items() for part in halves(refs)]
+    with ThreadPoolExecutor(max_workers=LOADERS) as pool:
+        for done in pool.map(lambda batch: load(hands, batch[1], batch[0]), batches):
+            hands.tell(f"loaded {', '.join(done)}")
 
 
 def halves(refs: list[str]) -> list[list[str]]:

@@ -257,6 +257,10 @@ def last_log(reader: Reader, namespace: str, one: Unready) -> str:
         return ""
 
 
+DAMAGED_LOG = ("Error while loading log dir", "CorruptRecordException", "Found invalid messages in log")
+"""What a Kafka broker says when it stops over a damaged log folder."""
+
+
 def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -> Trouble | None:
     """The error for the first state that waiting cannot mend, with its log's last lines; None when there is none."""
     bad = [one for one in found if one.code]
@@ -264,9 +268,10 @@ def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -
         return None
     lines = [str(one) for one in bad]
     log = last_log(reader, namespace, bad[0]) if bad[0].code in ("SFM-K8S-009", "SFM-K8S-011") else ""
+    code = "SFM-KAF-003" if any(words in log for words in DAMAGED_LOG) else bad[0].code
     if log:
         lines += [f"last lines of {bad[0].pod}:", *(f"  {line}" for line in log.splitlines()[-LOG_LINES:])]
-    return Trouble(bad[0].code, f"{bad[0].kind} {bad[0].name} will not become ready", why="\n".join(lines))
+    return Trouble(code, f"{bad[0].kind} {bad[0].name} will not become ready", why="\n".join(lines))
 
 
 def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[Unready]:

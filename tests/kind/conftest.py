@@ -1,0 +1,136 @@
+"""A real kind cluster for these tests, driven through `sfmctl` itself as a person would.
+
+The cluster is called `soma`, as `sfmctl` calls it. Where no registry can be reached, SFM_KIND_VALUES, SFM_NODE_IMAGE
+and the SFM_BUILD_* settings say what stands in for it. Without Docker these tests fail; none is skipped silently.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playbook.kube import Writer
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB_VALUES = "infra/helm/soma-infra/values-lab.yaml"
+CONTEXT = "kind-soma"
+NAMESPACE = "soma-infra"
+
+
+@dataclass(slots=True)
+class Ran:
+    """One run of sfmctl."""
+
+    code: int
+    out: str
+    err: str
+    took_s: float
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout."""
+        return dict(json.loads(self.out))
+
+
+@dataclass(slots=True)
+class Sfmctl:
+    """Runs `sfmctl` with a state folder of its own."""
+
+    home: Path
+    values: list[str] = field(default_factory=list)
+
+    def environment(self) -> dict[str, str]:
+        """The process's environment, with the state and cache of these tests."""
+        return {
+            **os.environ,
+            "XDG_STATE_HOME": str(self.home / "state"),
+            "XDG_CACHE_HOME": str(self.home / "cache"),
+            "NO_COLOR": "1",
+        }
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line of one run."""
+        return [sys.executable, "-m", "sfmctl.app", *arguments]
+
+    def run(self, *arguments: str, timeout_s: float = 900, stdin: str = "") -> Ran:
+        """Run it to its end."""
+        started = time.monotonic()
+        done = subprocess.run(
+            self.argv(*arguments), cwd=ROOT, env=self.environment(), input=stdin, capture_output=True, text=True,
+            timeout=timeout_s, check=False,
+        )  # fmt: skip
+        return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
+
+    def up(self, *more: str) -> Ran:
+        """`sfmctl up --mode dev` with this machine's values."""
+        return self.run("up", "--mode", "dev", *self.values, "--yes", "-o", "json", *more)
+
+    def interrupted(self, *arguments: str, when: str, timeout_s: float = 300) -> Ran:
+        """Run it, and send ^C as soon as its progress says `when`."""
+        started = time.monotonic()
+        process = subprocess.Popen(
+            self.argv(*arguments), cwd=ROOT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        seen: list[str] = []
+        with process:
+            assert process.stderr is not None and process.stdout is not None
+            for line in process.stderr:
+                seen.append(line)
+                if when in line:
+                    process.send_signal(signal.SIGINT)
+                    break
+                assert time.monotonic() - started < timeout_s, "".join(seen)
+            assert when in "".join(seen), f"it never said {when!r}:\n{''.join(seen)}"
+            out, err = process.communicate(timeout=120)
+        return Ran(process.returncode, out, "".join(seen) + err, time.monotonic() - started)
+
+
+@pytest.fixture(scope="session")
+def sfmctl(tmp_path_factory: pytest.TempPathFactory) -> Sfmctl:
+    values = os.environ.get("SFM_KIND_VALUES", "")
+    return Sfmctl(tmp_path_factory.mktemp("sfmctl"), ["-f", values] if values else [])
+
+
+@pytest.fixture
+def api() -> Any:
+    """A client of the cluster, for looking and for making trouble."""
+    made = Writer(CONTEXT)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def api_later() -> Any:
+    """As `api`, for a test at whose beginning there is no cluster yet."""
+    made: list[Writer] = []
+
+    def make() -> Writer:
+        made.append(Writer(CONTEXT))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def versions(api: Writer) -> dict[str, str]:
+    """Every object of the cluster with its resourceVersion, but for what changes by itself (leases, events, nodes)."""
+    found = {}
+    for path, resource in api.kinds():
+        if resource["name"] in ("leases", "events", "nodes", "componentstatuses") or "list" not in resource["verbs"]:
+            continue
+        for item in api.items(f"{path}/{resource['name']}"):
+            meta = item["metadata"]
+            key = f"{resource['kind']} {meta.get('namespace', '')}/{meta['name']}"
+            found[key] = meta.get("resourceVersion", "")
+    return found

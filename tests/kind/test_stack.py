@@ -1,0 +1,253 @@
+"""From nothing to a ready stack and back to nothing, on a real cluster, in the order in which a person would meet it.
+
+Each test builds on the one before: the stack takes minutes to come up, so it is brought up once. What is asserted is
+what the API server and the nodes say, not only what sfmctl says.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from playbook.actions.images import canonical
+from playbook.kube import Writer
+from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, versions
+
+pytestmark = pytest.mark.kind
+STEPS = {"cluster.create", "images.preload", "namespace.create", "release.deploy", "workloads.ready"}
+
+
+def outcomes(ran: Ran) -> dict[str, str]:
+    return {one["id"]: one["result"] for one in ran.document["outcomes"]}
+
+
+def release_revision() -> int:
+    argv = ["helm", "--kube-context", "kind-soma", "-n", NAMESPACE, "status", "sharedinfra", "-o", "json"]
+    found = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout)["info"]["status"] == "deployed"
+    return int(json.loads(found.stdout)["version"])
+
+
+def test_from_nothing_a_dry_run_says_what_would_be_done_and_does_nothing(sfmctl: Sfmctl) -> None:
+    gone = sfmctl.run("down", "--yes", "--force-finalizers", "--wait", "30", "-o", "json")
+    assert gone.code == 0, gone.err
+    ran = sfmctl.run("up", "--mode", "dev", *sfmctl.values, "--dry-run", "--exit-code", "-o", "json")
+    assert ran.code == 10, ran.err
+    verdicts = {step["id"]: step["verdict"] for step in ran.document["steps"]}
+    assert verdicts["cluster.create"] == "do"
+    listed = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True)
+    assert "soma" not in listed.stdout.split()
+
+
+def test_interrupted_while_the_cluster_is_made_it_leaves_nothing_half_made(sfmctl: Sfmctl) -> None:
+    ran = sfmctl.interrupted("cluster", "create", "--yes", when="Starting control-plane")
+    assert ran.code == 130, ran.err
+    found = subprocess.run(
+        ["docker", "ps", "-aq", "--filter", "label=io.x-k8s.kind.cluster=soma"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == ""
+
+
+def test_up_brings_everything_up_and_checks_it(sfmctl: Sfmctl, api_later: Any) -> None:
+    first = sfmctl.interrupted("up", "--mode", "dev", *sfmctl.values, "--yes", when="workloads.ready: Wait until")
+    assert first.code == 130, first.err
+    assert release_revision() == 1
+
+    ran = sfmctl.up()
+    assert ran.code == 0, ran.out + ran.err
+    assert "the run before stopped at workloads.ready" in ran.err
+    results = outcomes(ran)
+    assert results["cluster.create"] == "unchanged"
+    assert results["release.deploy"] == "unchanged"
+    assert results["workloads.ready"] == "changed"
+    checks = {check["id"]: check for check in ran.document["checks"]}
+    not_well = {name: c["observed"] for name, c in checks.items() if c["status"] not in ("pass", "skip")}
+    assert set(not_well) <= {"pods.restarts"}, not_well
+    for name in ("postgres.ha", "postgres.pgpool", "kafka.brokers", "redis.ping", "vault.health", "etcd.query"):
+        assert checks[name]["status"] == "pass", checks[name]
+    assert release_revision() == 1
+    api = api_later()
+    for kind in ("statefulsets", "deployments"):
+        for item in api.items(f"/apis/apps/v1/namespaces/{NAMESPACE}/{kind}"):
+            assert item["status"].get("readyReplicas", 0) == item["spec"]["replicas"], item["metadata"]["name"]
+
+
+def test_every_image_is_on_every_node(sfmctl: Sfmctl) -> None:
+    listed = sfmctl.run("images", "list", *sfmctl.values, "-o", "json").document["images"]
+    raw = subprocess.run(
+        ["docker", "exec", "soma-control-plane", "crictl", "images", "-o", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    there = {canonical(tag) for image in json.loads(raw.stdout)["images"] for tag in image["repoTags"]}
+    assert listed
+    assert {canonical(image["ref"]) for image in listed} <= there
+
+
+def test_a_second_up_changes_nothing(sfmctl: Sfmctl, api: Writer) -> None:
+    before = versions(api)
+    ran = sfmctl.up()
+    assert ran.code == 0, ran.out + ran.err
+    assert ran.document["changed"] == 0
+    assert versions(api) == before
+    assert release_revision() == 1
+
+
+def test_dry_runs_write_nothing(sfmctl: Sfmctl, api: Writer, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("opa: {replicas: 2}\n")
+    before = versions(api)
+    for command in (
+        ["deploy", *sfmctl.values, "-f", str(values)],
+        ["up", *sfmctl.values, "-f", str(values)],
+        ["reset"],
+        ["down"],
+        ["rollback"],
+        ["cluster", "delete"],
+    ):
+        ran = sfmctl.run(*command, "--dry-run", "-o", "json")
+        assert ran.code == 0, ran.err
+        assert ran.document["changes"] > 0, command
+    assert versions(api) == before
+
+
+def test_a_broken_image_stops_early_and_says_why(sfmctl: Sfmctl, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("opa: {image: {repository: registry.invalid/nobody, tag: nothing, pullPolicy: IfNotPresent}}\n")
+    ran = sfmctl.run("deploy", *sfmctl.values, "-f", str(values), "--ready-timeout", "600", "--yes", "-o", "json")
+    assert ran.code == 3, ran.out + ran.err
+    failed = next(one for one in ran.document["outcomes"] if one["result"] == "failed")
+    assert failed["code"] == "SFM-IMG-005"
+    assert "sharedinfra-opa" in failed["detail"]
+    assert "registry.invalid/nobody:nothing" in failed["detail"]
+    assert "SFM-IMG-005" in ran.err
+
+    shown = sfmctl.run("status", "-o", "json")
+    assert shown.code == 3
+    assert any("opa" in w["name"] and w["why"] for w in shown.document["workloads"])
+    report = tmp_path / "report.xml"
+    verified = sfmctl.run("verify", *sfmctl.values, "--only", "pods.*", "--junit", str(report), "-o", "json")
+    assert verified.code == 3
+    assert "sharedinfra-opa" in report.read_text()
+
+    back = sfmctl.run("rollback", "--yes", "-o", "json")
+    assert back.code == 0, back.out + back.err
+    assert sfmctl.run("status", "-o", "json").code == 0
+
+
+def test_a_node_that_lost_an_image_is_found_out(sfmctl: Sfmctl) -> None:
+    ref = canonical(sfmctl.run("images", "list", *sfmctl.values, "-o", "json").document["images"][0]["ref"])
+    node = ["docker", "exec", "soma-control-plane", "ctr", "--namespace", "k8s.io", "images"]
+    subprocess.run([*node, "rm", ref], check=True, capture_output=True)
+    ran = sfmctl.run("images", "verify", *sfmctl.values, "-o", "json")
+    assert ran.code == 3, ran.out
+    found = next(c for c in ran.document["checks"] if c["id"] == "images.nodes")
+    assert found["hint"].startswith("SFM-IMG-002")
+    again = sfmctl.run("images", "preload", *sfmctl.values, "--yes", "-o", "json")
+    assert again.code == 0, again.err
+    assert outcomes(again)["images.preload"] == "changed"
+    assert sfmctl.run("images", "verify", *sfmctl.values, "-o", "json").code == 0
+
+
+def test_what_is_wrong_before_the_start_is_said_with_its_code(sfmctl: Sfmctl, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("opa: {replicaz: 2}\n")
+    ran = sfmctl.run("deploy", *sfmctl.values, "-f", str(wrong), "--yes")
+    assert (ran.code, "SFM-HELM-001" in ran.err, "replicaz" in ran.err) == (2, True, True), ran.err
+    ran = sfmctl.run("deploy", "--mode", "production", "--yes")
+    assert (ran.code, "SFM-CLI-020" in ran.err) == (2, True), ran.err
+    ran = sfmctl.run("deploy", "-f", str(tmp_path / "absent.yaml"), "--yes")
+    assert (ran.code, "SFM-CLI-028" in ran.err) == (2, True), ran.err
+    ran = sfmctl.run("deploy", "--context", "nowhere", *sfmctl.values, "--yes")
+    assert (ran.code, "SFM-K8S-002" in ran.err) == (5, True), ran.err
+    ran = sfmctl.run("cluster", "create", "--yes", "--infra", str(other_ports(tmp_path)))
+    assert (ran.code, "SFM-KIND-003" in ran.err) == (3, True), ran.err
+
+
+def other_ports(tmp_path: Path) -> Path:
+    """An infra folder whose cluster would have another port mapping than the one that runs."""
+    made = tmp_path / "infra"
+    shutil.copytree(ROOT / "infra" / "kind", made / "kind")
+    (made / "helm").mkdir()
+    config = made / "kind" / "soma-kind.yaml"
+    content = yaml.safe_load(config.read_text())
+    content["nodes"][0]["extraPortMappings"].append({"containerPort": 30999, "hostPort": 30999})
+    config.write_text(yaml.safe_dump(content))
+    return made
+
+
+def test_a_user_without_rights_is_told_so(sfmctl: Sfmctl, api: Writer, tmp_path: Path) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nobody", "namespace": "default"}}
+    api.apply("/api/v1/namespaces/default/serviceaccounts/nobody", account)
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    token = api.create("/api/v1/namespaces/default/serviceaccounts/nobody/token", asked)["status"]["token"]
+    raw = subprocess.run(
+        ["kubectl", "--context", "kind-soma", "config", "view", "--raw", "--minify"], capture_output=True, check=True
+    )
+    config = yaml.safe_load(raw.stdout)
+    config["users"][0]["user"] = {"token": token}
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    ran = sfmctl.run("deploy", *sfmctl.values, "--kubeconfig", str(path), "--yes")
+    assert (ran.code, "SFM-K8S-003" in ran.err) == (5, True), ran.err
+    assert token not in ran.err + ran.out
+    assert release_revision() > 0
+
+
+def test_a_paused_api_server_is_not_taken_for_an_empty_cluster(sfmctl: Sfmctl) -> None:
+    subprocess.run(["docker", "pause", "soma-control-plane"], check=True, capture_output=True)
+    try:
+        ran = sfmctl.run("verify", *sfmctl.values, "--only", "pods.ready", "-o", "json")
+        assert ran.code == 5, ran.out + ran.err
+        checks = {c["id"]: c for c in ran.document["checks"]}
+        assert checks["cluster.api"]["status"] == "error"
+        assert checks["pods.ready"]["status"] == "skip"
+        assert "because of" in checks["pods.ready"]["observed"]
+        stopped = sfmctl.run("deploy", *sfmctl.values, "--yes")
+        assert stopped.code == 5, stopped.err
+        assert "SFM-K8S-001" in stopped.err
+    finally:
+        subprocess.run(["docker", "unpause", "soma-control-plane"], check=True, capture_output=True)
+
+
+def test_reset_names_what_blocks_the_namespace_and_clears_it_only_when_told(sfmctl: Sfmctl, api: Writer) -> None:
+    stuck = {
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "stuck", "namespace": NAMESPACE, "finalizers": ["soma.sh/never"]},
+    }  # fmt: skip
+    api.apply(f"/api/v1/namespaces/{NAMESPACE}/configmaps/stuck", stuck)
+    ran = sfmctl.run("reset", "--wait", "45", "--yes", "-o", "json")
+    assert ran.code == 3, ran.out + ran.err
+    failed = next(one for one in ran.document["outcomes"] if one["result"] == "failed")
+    assert failed["code"] == "SFM-K8S-006"
+    assert "ConfigMap stuck (finalizers: soma.sh/never)" in failed["detail"]
+
+    refused = sfmctl.run("deploy", *sfmctl.values, "--yes")
+    assert (refused.code, "SFM-K8S-006" in refused.err) == (3, True), refused.err
+
+    forced = sfmctl.run("reset", "--force-finalizers", "--yes", "-o", "json")
+    assert forced.code == 0, forced.out + forced.err
+    assert api.get(f"/api/v1/namespaces/{NAMESPACE}") is None
+    again = sfmctl.run("reset", "--yes", "-o", "json")
+    assert again.code == 0, again.err
+    assert again.document["changed"] == 0
+
+
+def test_reset_to_nothing(sfmctl: Sfmctl) -> None:
+    ran = sfmctl.run("down", "--yes", "-o", "json")
+    assert ran.code == 0, ran.out + ran.err
+    listed = subprocess.run(["kind", "get", "clusters"], capture_output=True, text=True, check=True)
+    assert "soma" not in listed.stdout.split()
+    again = sfmctl.run("down", "--yes", "-o", "json")
+    assert again.code == 0, again.err
+    assert again.document["changed"] == 0

@@ -1,0 +1,145 @@
+"""The reading client cannot write: every other method and every acting path is stopped before it leaves this process.
+
+A real HTTP server stands where the API server would, and counts what reaches it.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from playbook.kube import Reader, Writer, WriteRefused, guard
+from playbook.trouble import Trouble, Unknown
+
+
+class Api(ThreadingHTTPServer):
+    """Answers as it is told to, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, str]] = []
+        self.answer: tuple[int, dict[str, object]] = (200, {"kind": "Status"})
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of a test."""
+
+    server: Api
+
+    def reply(self) -> None:
+        """Answer any method."""
+        length = int(self.headers.get("Content-Length") or 0)
+        self.server.asked.append((self.command, self.path, self.rfile.read(length).decode()))
+        status, body = self.server.answer
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = reply
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    with Api() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "other",
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
+            "users": [{"name": "u", "user": {"token": "a-token"}}],
+            "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in ("kind-soma", "other")],
+        }  # fmt: skip
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def reader(api: Api, tmp_path: Path) -> Iterator[Reader]:
+    made = Reader("kind-soma", tmp_path / "kubeconfig")
+    yield made
+    made.close()
+
+
+def test_a_reader_reads(api: Api, reader: Reader) -> None:
+    api.answer = (200, {"items": [{"metadata": {"name": "a"}}], "metadata": {}})
+    assert [item["metadata"]["name"] for item in reader.items("/api/v1/pods")] == ["a"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_a_reader_cannot_be_made_to_write(api: Api, reader: Reader, method: str) -> None:
+    with pytest.raises(WriteRefused):
+        reader._send(method, "/api/v1/namespaces/soma-infra", None, {})
+    assert api.asked == []
+
+
+@pytest.mark.parametrize("verb", ["exec", "attach", "portforward", "proxy"])
+def test_a_reader_cannot_be_made_to_act_by_a_read(api: Api, reader: Reader, verb: str) -> None:
+    with pytest.raises(WriteRefused):
+        reader.get(f"/api/v1/namespaces/soma-infra/pods/a/{verb}")
+    assert api.asked == []
+
+
+def test_a_pod_called_exec_can_be_read_no_more_than_the_verb_but_its_namespace_can() -> None:
+    guard("GET", "https://host/api/v1/namespaces/executive/pods")
+    with pytest.raises(WriteRefused):
+        guard("GET", "https://host/api/v1/namespaces/a/pods/b/exec?command=rm")
+
+
+def test_a_reader_has_no_method_that_writes() -> None:
+    writes = {"apply", "create", "merge", "put", "delete"}
+    assert not writes & set(dir(Reader))
+    assert writes <= set(dir(Writer))
+
+
+def test_a_writer_applies_on_the_server_side(api: Api, reader: Reader) -> None:
+    writer = Writer("kind-soma", reader.kubeconfig)
+    writer.apply("/api/v1/namespaces/n", {"kind": "Namespace"})
+    writer.close()
+    method, path, body = api.asked[0]
+    assert (method, json.loads(body)) == ("PATCH", {"kind": "Namespace"})
+    assert "fieldManager=sfmctl" in path
+
+
+def test_absent_is_none_and_forbidden_is_not_absent(api: Api, reader: Reader) -> None:
+    api.answer = (404, {"message": "not found"})
+    assert reader.get("/api/v1/namespaces/n") is None
+    api.answer = (403, {"message": "nobody cannot get namespaces"})
+    with pytest.raises(Unknown) as caught:
+        reader.get("/api/v1/namespaces/n")
+    assert (caught.value.code, caught.value.why) == ("SFM-K8S-003", "nobody cannot get namespaces")
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "SFM-K8S-001"), (429, "SFM-K8S-001"), (422, "SFM-K8S-004")])
+def test_each_kind_of_answer_has_its_code(api: Api, reader: Reader, status: int, code: str) -> None:
+    api.answer = (status, {"message": "so it is"})
+    with pytest.raises(Trouble) as caught:
+        reader.get("/api/v1/namespaces/n")
+    assert caught.value.code == code
+
+
+def test_nobody_there_is_unknown(tmp_path: Path, api: Api) -> None:
+    config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
+    config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"
+    (tmp_path / "gone").write_text(yaml.safe_dump(config))
+    made = Reader("kind-soma", tmp_path / "gone")
+    with pytest.raises(Unknown) as caught:
+        made.version()
+    made.close()
+    assert caught.value.code == "SFM-K8S-001"
+
+
+def test_a_context_that_is_not_there_is_unknown_whatever_the_current_one_is(api: Api, tmp_path: Path) -> None:
+    with pytest.raises(Unknown) as caught:
+        Reader("kind-nobody", tmp_path / "kubeconfig")
+    assert caught.value.code == "SFM-K8S-002"

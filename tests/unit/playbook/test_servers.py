@@ -1,0 +1,104 @@
+"""What servers say, and whether it is as it should be: judged from recorded answers."""
+
+from typing import Any
+
+import pytest
+
+from playbook.actions.servers import (
+    NodeView,
+    judge_etcd,
+    judge_kafka,
+    judge_pgpool,
+    judge_postgres,
+    judge_redis,
+    judge_vault,
+)
+from playbook.model import Status
+
+P0, P1 = "sharedinfra-postgres-0", "sharedinfra-postgres-1"
+
+
+def registered(primary: str, *standbys: str) -> tuple[dict[str, Any], ...]:
+    nodes = [{"name": primary, "type": "primary", "active": True}]
+    return (*nodes, *({"name": s, "type": "standby", "active": True} for s in standbys))
+
+
+def primary_view(lag: int = 0, **more: Any) -> NodeView:
+    followers = ({"name": P1, "state": "streaming", "lag": lag},)
+    return NodeView(P0, followers=followers, **({"nodes": registered(P0, P1)} | more))
+
+
+def standby_view(**more: Any) -> NodeView:
+    return NodeView(P1, standby=True, **({"streaming": True, "nodes": registered(P0, P1)} | more))
+
+
+def test_nodes_that_agree_pass() -> None:
+    status, observed = judge_postgres([primary_view(), standby_view()], 2)[:2]
+    assert status is Status.PASS
+    assert P0 in observed
+
+
+@pytest.mark.parametrize(
+    ("views", "says"),
+    [
+        ([primary_view()], "1 of 2 nodes"),
+        ([primary_view(), NodeView(P1, problem="psql: could not connect")], "could not connect"),
+        ([primary_view(), NodeView(P1, nodes=registered(P1, P0))], "2 nodes say that they are the primary"),
+        ([standby_view(), standby_view()], "0 nodes say"),
+        ([primary_view(), standby_view(nodes=registered(P1, P0))], f"takes {P1} for the primary"),
+        ([primary_view(), standby_view(streaming=False)], "not streaming"),
+        ([primary_view(nodes=registered(P0)), standby_view()], f"does not know {P1}"),
+    ],
+)
+def test_nodes_that_disagree_fail_and_say_how(views: list[NodeView], says: str) -> None:
+    verdict = judge_postgres(views, 2)
+    assert verdict[0] is Status.FAIL
+    assert says in verdict[1]
+
+
+def test_a_standby_far_behind_warns() -> None:
+    verdict = judge_postgres([primary_view(lag=10**9), standby_view()], 2)
+    assert verdict[0] is Status.WARN
+    assert "1000000000 bytes behind" in verdict[1]
+
+
+def test_pgpool_must_have_the_one_primary_up_and_real() -> None:
+    assert judge_pgpool([("a.b", "up", "primary", "primary"), ("c.b", "up", "standby", "standby")])[0] is Status.PASS
+    assert judge_pgpool([("a.b", "up", "standby", "standby")])[0] is Status.FAIL
+    assert judge_pgpool([("a.b", "down", "primary", "primary")])[0] is Status.FAIL
+    assert judge_pgpool([("a.b", "up", "primary", "standby"), ("c.b", "up", "standby", "primary")])[0] is Status.FAIL
+    verdict = judge_pgpool([("a.b", "up", "primary", "primary"), ("c.b", "down", "standby", "standby")])
+    assert verdict[0] is Status.WARN
+    assert "c" in verdict[1]
+
+
+def test_kafka_wants_its_brokers_a_controller_and_every_partition_led_and_in_sync() -> None:
+    assert judge_kafka(3, 3, 1, [("t/0", 0, 3, 3)])[0] is Status.PASS
+    assert judge_kafka(2, 3, 1, [])[2:] == ("SFM-KAF-002",)
+    assert judge_kafka(3, 3, -1, [])[0] is Status.FAIL
+    assert judge_kafka(3, 3, 1, [("t/0", -1, 3, 2)])[0] is Status.FAIL
+    assert judge_kafka(3, 3, 1, [("t/0", 0, 3, 2)])[0] is Status.WARN
+
+
+def test_redis_wants_pong_from_all_and_one_master() -> None:
+    assert judge_redis({"r-0": ("PONG", "master"), "r-1": ("PONG", "slave")}, 2)[0] is Status.PASS
+    loading = judge_redis({"r-0": ("LOADING Redis is loading the dataset in memory", "")}, 1)
+    assert (loading[0], loading[2:]) == (Status.FAIL, ("SFM-RED-002",))
+    assert judge_redis({"r-0": ("", "")}, 1)[0] is Status.FAIL
+    assert judge_redis({"r-0": ("PONG", "master"), "r-1": ("PONG", "master")}, 2)[0] is Status.FAIL
+    assert judge_redis({"r-0": ("PONG", "master")}, 3)[0] is Status.FAIL
+
+
+def test_vault_must_be_open_everywhere_and_active_once() -> None:
+    well = {"initialized": True, "sealed": False, "standby": False, "version": "2.7.2"}
+    assert judge_vault({"v-0": well, "v-1": well | {"standby": True}}, 2)[0] is Status.PASS
+    sealed = judge_vault({"v-0": well | {"sealed": True}}, 1)
+    assert (sealed[0], sealed[2:]) == (Status.FAIL, ("SFM-VLT-001",))
+    assert "not initialised" in judge_vault({"v-0": {"initialized": False, "sealed": True}}, 1)[1]
+    assert judge_vault({"v-0": well, "v-1": well}, 2)[0] is Status.FAIL
+
+
+def test_etcd_wants_every_member() -> None:
+    assert judge_etcd({"e-0": (200, '{"health":"true"}')}, 1)[0] is Status.PASS
+    assert judge_etcd({"e-0": (503, '{"health":"false"}')}, 1)[0] is Status.FAIL
+    assert judge_etcd({"e-0": (200, '{"health":"true"}')}, 3)[0] is Status.FAIL
