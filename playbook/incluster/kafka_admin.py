@@ -1,0 +1,125 @@
+"""Administers Kafka from inside the cluster: what `python -m playbook.incluster.kafka_admin REQUEST` does in its Job.
+
+It is given exact changes as a file (a mounted Secret, because one of them holds a password), makes them with
+confluent-kafka's AdminClient, and writes one JSON line: what was done, or what was refused. What is there already, or
+gone already, counts as done. No value of a password is ever written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+TIMEOUT_S = 20.0
+ITERATIONS = 8192
+
+
+def settled(futures: dict[Any, Any], harmless: tuple[str, ...] = ()) -> None:
+    """Wait for the futures of one admin call; errors named in `harmless` mean that it was done before."""
+    from confluent_kafka import KafkaException
+
+    for future in futures.values():
+        try:
+            future.result(timeout=TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].name() not in harmless:
+                raise
+
+
+def bindings(principal: str, acls: list[dict[str, str]]) -> list[Any]:
+    """The ACLs of a request as AclBindings."""
+    from confluent_kafka import admin
+
+    return [
+        admin.AclBinding(
+            admin.ResourceType["TRANSACTIONAL_ID" if a["resource"] == "TRANSACTIONAL_ID" else a["resource"]],
+            a["name"], admin.ResourcePatternType[a["pattern"]], principal, "*", admin.AclOperation[a["operation"]],
+            admin.AclPermissionType.ALLOW,
+        )
+        for a in acls
+    ]  # fmt: skip
+
+
+def remove_acls(client: Any, principal: str) -> None:
+    """Take every ACL of one principal away."""
+    from confluent_kafka import admin
+
+    everything = admin.AclBindingFilter(
+        admin.ResourceType.ANY, None, admin.ResourcePatternType.ANY, principal, None, admin.AclOperation.ANY,
+        admin.AclPermissionType.ANY,
+    )  # fmt: skip
+    settled(client.delete_acls([everything], request_timeout=TIMEOUT_S))
+
+
+def change_access(client: Any, request: dict[str, Any]) -> list[str]:
+    """SCRAM user and ACLs: made anew, or taken away."""
+    from confluent_kafka import admin
+
+    user, done = request["user"], []
+    if request.get("remove_user"):
+        remove_acls(client, f"User:{user}")
+        gone = admin.UserScramCredentialDeletion(user, admin.ScramMechanism.SCRAM_SHA_512)
+        settled(client.alter_user_scram_credentials([gone], request_timeout=TIMEOUT_S), ("RESOURCE_NOT_FOUND",))
+        return [f"user {user} and its ACLs are gone"]
+    if "acls" in request:
+        if request.get("replace_acls"):
+            remove_acls(client, f"User:{user}")
+        settled(client.create_acls(bindings(f"User:{user}", request["acls"]), request_timeout=TIMEOUT_S))
+        done.append(f"{len(request['acls'])} ACLs of {user}")
+    if "password" in request:
+        info = admin.ScramCredentialInfo(admin.ScramMechanism.SCRAM_SHA_512, ITERATIONS)
+        one = admin.UserScramCredentialUpsertion(user, info, request["password"].encode())
+        settled(client.alter_user_scram_credentials([one], request_timeout=TIMEOUT_S))
+        done.append(f"user {user}")
+    return done
+
+
+def change_topics(client: Any, request: dict[str, Any]) -> list[str]:
+    """Topics: created, grown, their settings changed one by one, or deleted."""
+    from confluent_kafka import admin
+
+    done = []
+    if request.get("create"):
+        new = [admin.NewTopic(t["name"], t["partitions"], t["replicationFactor"], config=t["config"])
+               for t in request["create"]]  # fmt: skip
+        settled(client.create_topics(new, operation_timeout=TIMEOUT_S), ("TOPIC_ALREADY_EXISTS",))
+        done += [f"{t['name']} is made" for t in request["create"]]
+    if request.get("grow"):
+        more = [admin.NewPartitions(t["name"], t["partitions"]) for t in request["grow"]]
+        settled(client.create_partitions(more, operation_timeout=TIMEOUT_S))
+        done += [f"{t['name']} has {t['partitions']} partitions" for t in request["grow"]]
+    for topic in request.get("configure", []):
+        entries = [admin.ConfigEntry(key, value, incremental_operation=admin.AlterConfigOpType.SET)
+                   for key, value in topic["config"].items()]  # fmt: skip
+        resource = admin.ConfigResource(admin.ResourceType.TOPIC, topic["name"], incremental_configs=entries)
+        settled(client.incremental_alter_configs([resource], request_timeout=TIMEOUT_S))
+        done.append(f"{topic['name']}: {', '.join(topic['config'])}")
+    if request.get("delete"):
+        settled(client.delete_topics(request["delete"], operation_timeout=TIMEOUT_S), ("UNKNOWN_TOPIC_OR_PART",))
+        done += [f"{name} is deleted" for name in request["delete"]]
+    return done
+
+
+def main(argv: list[str]) -> int:
+    """Make the changes of the request file; the exit code is 0 when all of them are made."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    request = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
+    said: list[str] = []
+    client = AdminClient({**request["client"], "client.id": "sfmctl"}, logger=None)
+    try:
+        client.list_topics(timeout=TIMEOUT_S)
+        done = [*change_access(client, request), *change_topics(client, request)]
+    except (KafkaException, KeyError, ValueError) as error:
+        said.append(str(error))
+        sys.stdout.write(json.dumps({"error": "; ".join(said)}) + "\n")
+        return 3
+    sys.stdout.write(json.dumps({"done": done}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

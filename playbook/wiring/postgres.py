@@ -1,0 +1,191 @@
+"""An application's database and role, through Pgpool: looked at read-only, provisioned as administrator.
+
+Rules it guards: nobody but the application's role may connect to its database, and the role may not make databases,
+roles or extensions; the database belongs to the administrator, so the application cannot drop it or let others in. A
+password never crosses the wire for writing: the server is given the SCRAM verifier, made here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from playbook.trouble import Trouble, Unknown
+from playbook.wiring.application import Application
+from playbook.wiring.endpoints import Endpoints
+from playbook.wiring.reach import Reach, ca_file
+
+ADMIN = "postgres"
+CONNECT_S = 10
+POWERS = ("rolsuper", "rolcreatedb", "rolcreaterole", "rolreplication", "rolbypassrls")
+
+ROLE_SQL = f"select rolcanlogin, {', '.join(POWERS)} from pg_roles where rolname = %s"  # noqa: S608 - our own names
+MEMBER_SQL = """select g.rolname from pg_auth_members m join pg_roles g on g.oid = m.roleid
+                join pg_roles r on r.oid = m.member where r.rolname = %s"""
+DATABASE_SQL = """select pg_get_userbyid(datdba), has_database_privilege('public', oid, 'CONNECT')
+                  from pg_database where datname = %s"""
+OPEN_SQL = """select datname from pg_database where datallowconn and datname = 'template1'
+              and has_database_privilege('public', oid, 'CONNECT')"""
+GRANTS_SQL = """select has_database_privilege(%(app)s, current_database(), 'CONNECT'),
+                       has_database_privilege(%(app)s, current_database(), 'CREATE'),
+                       has_schema_privilege(%(app)s, 'public', 'CREATE')"""
+
+
+@contextlib.contextmanager
+def connected(
+    reach: Reach, at: Endpoints, database: str, user: str, password: str, *, writing: bool = False
+) -> Iterator[Any]:
+    """A connection through Pgpool; every transaction of one that is not writing is READ ONLY."""
+    import psycopg
+
+    host, port = at.need("POSTGRES_HOST"), at.number("POSTGRES_PORT")
+    with ca_file(at) as ca, reach.address(host, port, at) as (name, local):
+        tls = {"sslmode": "verify-full", "sslrootcert": ca} if at.tls else {"sslmode": "prefer"}
+        connection = psycopg.connect(
+            host="localhost" if name == "127.0.0.1" else name, port=local, dbname=database, user=user,
+            password=password, connect_timeout=CONNECT_S, application_name="sfmctl", autocommit=writing, **tls,
+        )  # fmt: skip
+        with connection:
+            if not writing:
+                connection.read_only = True
+            yield connection
+
+
+@contextlib.contextmanager
+def administering(reach: Reach, at: Endpoints, database: str = ADMIN, *, writing: bool = False) -> Iterator[Any]:
+    """The administrator's connection; its errors are trouble with a code."""
+    import psycopg
+
+    password = reach.admin("postgres", "postgres-password", "SFM_POSTGRES_ADMIN_PASSWORD", "SFM-DB-002")
+    try:
+        with connected(reach, at, database, ADMIN, password, writing=writing) as connection:
+            yield connection
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Trouble("SFM-DB-002", "the administrator's role may not do this", why=first_line(error)) from error
+    except psycopg.OperationalError as error:
+        refused = "authentication failed" in str(error)
+        what = "Postgres refuses the administrator's password" if refused else "Postgres cannot be reached"
+        raise Unknown("SFM-DB-002" if refused else "SFM-DB-001", what, why=first_line(error)) from error
+    except psycopg.Error as error:
+        raise Trouble("SFM-DB-003", "Postgres did not accept a statement of ours", why=first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What the server said, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+
+
+def wanting(reach: Reach, at: Endpoints, password: str) -> list[str]:
+    """What the application's role, database and grants lack."""
+    app = reach.app
+    with administering(reach, at) as connection:
+        wrong = role_wanting(connection, app)
+        found = connection.execute(DATABASE_SQL, (app.name,)).fetchone()
+        wrong += [f"everybody may connect to {name}" for (name,) in connection.execute(OPEN_SQL).fetchall()]
+    if found is None:
+        return [*wrong, f"database {app.name} is absent"]
+    owner, open_to_all = found
+    if owner != ADMIN:
+        wrong.append(f"database {app.name} belongs to {owner}")
+    if open_to_all:
+        wrong.append(f"everybody may connect to {app.name}")
+    if any("is absent" in w for w in wrong):
+        return wrong
+    with administering(reach, at, app.name) as connection:
+        connect, create, schema = connection.execute(GRANTS_SQL, {"app": app.name}).fetchone()
+    wrong += [words for words, bad in (
+        (f"role {app.name} may not connect to its database", not connect),
+        (f"role {app.name} may make schemas and extensions", create),
+        (f"role {app.name} may not make tables in its database", not schema),
+    ) if bad]  # fmt: skip
+    if not wrong and not logs_in(reach, at, password):
+        wrong.append(f"role {app.name} is refused with the password that Vault has")
+    return wrong
+
+
+def role_wanting(connection: Any, app: Application) -> list[str]:
+    """What is wrong with the role itself."""
+    found = connection.execute(ROLE_SQL, (app.name,)).fetchone()
+    if found is None:
+        return [f"role {app.name} is absent"]
+    wrong = [] if found[0] else [f"role {app.name} may not log in"]
+    wrong += [f"role {app.name} has {power}" for power, has in zip(POWERS, found[1:], strict=True) if has]
+    members = [name for (name,) in connection.execute(MEMBER_SQL, (app.name,)).fetchall()]
+    return wrong + ([f"role {app.name} is a member of {', '.join(members)}"] if members else [])
+
+
+def logs_in(reach: Reach, at: Endpoints, password: str) -> bool:
+    """Whether the application's own login works."""
+    import psycopg
+
+    if not password:
+        return False
+    try:
+        with connected(reach, at, reach.app.name, reach.app.name, password) as connection:
+            return bool(connection.execute("select current_user = %s", (reach.app.name,)).fetchone()[0])
+    except psycopg.OperationalError as error:
+        if "authentication failed" in str(error) or "not permitted to log in" in str(error):
+            return False
+        raise Unknown("SFM-DB-001", "Postgres cannot be reached as the application", why=first_line(error)) from error
+
+
+def provision(reach: Reach, at: Endpoints, password: str) -> None:
+    """Make or mend the role, the database and the grants; idempotent."""
+    from psycopg import sql
+
+    app = reach.app
+    name = sql.Identifier(app.name)
+    with administering(reach, at, writing=True) as connection:
+        verifier = connection.pgconn.encrypt_password(password.encode(), app.name.encode(), b"scram-sha-256").decode()
+        exists = connection.execute("select 1 from pg_roles where rolname = %s", (app.name,)).fetchone()
+        connection.execute(
+            sql.SQL(
+                "{verb} role {name} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password {secret}"
+            ).format(verb=sql.SQL("alter" if exists else "create"), name=name, secret=sql.Literal(verifier))
+        )
+        for (group,) in connection.execute(MEMBER_SQL, (app.name,)).fetchall():
+            connection.execute(sql.SQL("revoke {} from {}").format(sql.Identifier(group), name))
+        if not connection.execute(DATABASE_SQL, (app.name,)).fetchone():
+            connection.execute(sql.SQL("create database {} owner {}").format(name, sql.Identifier(ADMIN)))
+        for statement in (
+            "alter database {} owner to postgres",
+            "revoke all on database {} from public",
+            "revoke all on database {} from {}",
+            "grant connect, temporary on database {} to {}",
+        ):
+            connection.execute(sql.SQL(statement).format(name, name))
+        connection.execute("revoke connect on database template1 from public")
+    with administering(reach, at, app.name, writing=True) as connection:
+        connection.execute(sql.SQL("grant usage, create on schema public to {}").format(name))
+
+
+def access(reach: Reach, at: Endpoints) -> tuple[list[str], list[str]]:
+    """What still lets the application in, and what data it has."""
+    name = reach.app.name
+    with administering(reach, at) as connection:
+        role = connection.execute("select rolcanlogin from pg_roles where rolname = %s", (name,)).fetchone()
+        has = connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
+    kept = [f"database {name}"] if has else []
+    return ([f"login of role {name}"] if role and role[0] else [], kept + ([f"role {name}"] if role else []))
+
+
+def lock_out(reach: Reach, at: Endpoints) -> None:
+    """Take the login away and end its sessions; role and data stay."""
+    from psycopg import sql
+
+    name = reach.app.name
+    with administering(reach, at, writing=True) as connection:
+        if connection.execute("select 1 from pg_roles where rolname = %s", (name,)).fetchone():
+            connection.execute(sql.SQL("alter role {} nologin").format(sql.Identifier(name)))
+            connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = %s", (name,))
+
+
+def erase(reach: Reach, at: Endpoints) -> None:
+    """Drop the database with everything in it, then the role."""
+    from psycopg import sql
+
+    name = sql.Identifier(reach.app.name)
+    with administering(reach, at, writing=True) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(name))
+        connection.execute(sql.SQL("drop role if exists {}").format(name))
