@@ -16,6 +16,13 @@ TIMEOUT_S = 20.0
 ITERATIONS = 8192
 
 
+def words() -> Any:
+    """The library's names for what Kafka has; it exports them without saying so."""
+    from confluent_kafka import admin
+
+    return admin
+
+
 def settled(futures: dict[Any, Any], harmless: tuple[str, ...] = ()) -> None:
     """Wait for the futures of one admin call; errors named in `harmless` mean that it was done before."""
     from confluent_kafka import KafkaException
@@ -30,22 +37,24 @@ def settled(futures: dict[Any, Any], harmless: tuple[str, ...] = ()) -> None:
 
 def bindings(principal: str, acls: list[dict[str, str]]) -> list[Any]:
     """The ACLs of a request as AclBindings."""
-    from confluent_kafka import admin
-
+    admin = words()
     return [
         admin.AclBinding(
-            admin.ResourceType["TRANSACTIONAL_ID" if a["resource"] == "TRANSACTIONAL_ID" else a["resource"]],
-            a["name"], admin.ResourcePatternType[a["pattern"]], principal, "*", admin.AclOperation[a["operation"]],
+            admin.ResourceType[a["resource"]],
+            a["name"],
+            admin.ResourcePatternType[a["pattern"]],
+            principal,
+            "*",
+            admin.AclOperation[a["operation"]],
             admin.AclPermissionType.ALLOW,
         )
         for a in acls
-    ]  # fmt: skip
+    ]
 
 
 def remove_acls(client: Any, principal: str) -> None:
     """Take every ACL of one principal away."""
-    from confluent_kafka import admin
-
+    admin = words()
     everything = admin.AclBindingFilter(
         admin.ResourceType.ANY, None, admin.ResourcePatternType.ANY, principal, None, admin.AclOperation.ANY,
         admin.AclPermissionType.ANY,
@@ -55,8 +64,7 @@ def remove_acls(client: Any, principal: str) -> None:
 
 def change_access(client: Any, request: dict[str, Any]) -> list[str]:
     """SCRAM user and ACLs: made anew, or taken away."""
-    from confluent_kafka import admin
-
+    admin = words()
     user, done = request["user"], []
     if request.get("remove_user"):
         remove_acls(client, f"User:{user}")
@@ -78,8 +86,7 @@ def change_access(client: Any, request: dict[str, Any]) -> list[str]:
 
 def change_topics(client: Any, request: dict[str, Any]) -> list[str]:
     """Topics: created, grown, their settings changed one by one, or deleted."""
-    from confluent_kafka import admin
-
+    admin = words()
     done = []
     if request.get("create"):
         new = [admin.NewTopic(t["name"], t["partitions"], t["replicationFactor"], config=t["config"])

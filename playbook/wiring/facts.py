@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from playbook.facts import Observer
-from playbook.trouble import Unknown
-from playbook.wiring import cluster, objects, vault
+from playbook.wiring import access, cluster, objects, vault
 from playbook.wiring.reach import Reach
 from playbook.wiring.secrets import Sealed
 
@@ -106,6 +105,54 @@ def runtime(seen: Observer) -> Values:
     }
 
 
+def database(seen: Observer) -> Values:
+    """The application's role and database."""
+    from playbook.wiring import postgres
+
+    reach = reach_of(seen)
+    at = reach.endpoints()
+    let_in, data = postgres.access(reach, at)
+    return {
+        "app.database.wanting": postgres.wanting(reach, at, values_in_vault(reach).get("POSTGRES_PASSWORD")),
+        "app.database.access": let_in,
+        "app.database.data": data,
+    }
+
+
+def redis(seen: Observer) -> Values:
+    """The application's Redis user and keys."""
+    from playbook.wiring import redis as server
+
+    reach = reach_of(seen)
+    at = reach.endpoints()
+    let_in, data = server.access(reach, at)
+    return {
+        "app.redis.wanting": server.wanting(reach, at, values_in_vault(reach).get("REDIS_PASSWORD")),
+        "app.redis.access": let_in,
+        "app.redis.data": data,
+    }
+
+
+def kafka(seen: Observer) -> Values:
+    """The application's SCRAM user with its ACLs, and its topics."""
+    from playbook.wiring import kafka as server
+
+    reach = reach_of(seen)
+    at = reach.endpoints()
+    password = values_in_vault(reach).get("KAFKA_SASL_PASSWORD")
+    changes, make, take = server.looked(reach, at)
+    let_in = server.logs_in(reach, at, password)
+    lacking = server.access_words(reach.app, make, take, let_in=let_in)
+    has_acls = len(make) < len(access.kafka_acls(reach.app)) or take
+    return {
+        "app.kafka.wanting": lacking,
+        "app.kafka.access": [f"login of {reach.app.name}"] * let_in + [f"ACLs of {reach.app.name}"] * bool(has_acls),
+        "app.topics.wanting": [words for change in changes for words in change.words],
+        "app.topics.unfit": [words for change in changes for _, words in change.unfit],
+        "app.topics.data": [change.wanted.name for change in changes if change.current is not None],
+    }
+
+
 GROUPS = {
     "app.env": env,
     "app.namespace": namespace,
@@ -113,6 +160,9 @@ GROUPS = {
     "app.settings": settings,
     "app.secrets": secrets,
     "app.runtime": runtime,
+    "app.database": database,
+    "app.redis": redis,
+    "app.kafka": kafka,
 }
 NAMES: Mapping[str, tuple[str, ...]] = {
     "app.env": ("app.env.unfit",),
@@ -122,6 +172,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "app.secrets": ("app.mounts.wanting", "app.policy.wanting", "app.role.wanting", "app.secrets.wanting",
                     "app.vault.access", "app.vault.data"),
     "app.runtime": ("app.store.wanting", "app.runtime.wanting", "app.runtime.access"),
+    "app.database": ("app.database.wanting", "app.database.access", "app.database.data"),
+    "app.redis": ("app.redis.wanting", "app.redis.access", "app.redis.data"),
+    "app.kafka": ("app.kafka.wanting", "app.kafka.access", "app.topics.wanting", "app.topics.unfit",
+                  "app.topics.data"),
 }  # fmt: skip
-
-__all__ = ["GROUPS", "NAMES", "Unknown", "reach_of", "values_in_vault"]

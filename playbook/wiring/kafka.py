@@ -1,4 +1,4 @@
-"""Kafka as an application's wire-up sees it: topics, ACLs and the SCRAM user, looked at over tunnels, never written here.
+"""Kafka as an application's wire-up sees it: topics, ACLs and the SCRAM user, looked at over tunnels, never written.
 
 Kafka's clients go wherever the brokers say they are, and these names mean nothing outside the cluster. So looking is
 done with aiokafka on an event loop that opens every connection through a tunnel to the pod of that name; and writing,
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from playbook.trouble import Trouble, Unknown
 from playbook.tunnel import tunnel
 from playbook.wiring.access import Acl, kafka_acls
+from playbook.wiring.application import Application
 from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import Reach
 from playbook.wiring.topics import Topic, TopicChange, changes, wanted
@@ -42,7 +44,9 @@ class TunnelLoop(asyncio.SelectorEventLoop):
         self._reach, self._stack = reach, stack
         self._ways: dict[tuple[str, int], int] = {}
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **kwargs: Any) -> Any:
+    async def create_connection(  # type: ignore[override]
+        self, factory: Any, host: Any = None, port: Any = None, **kwargs: Any
+    ) -> Any:
         """As the base class, with `host` read as a pod's DNS name; TLS still verifies that name."""
         if (host, port) not in self._ways:
             pod = str(host).split(".", 1)[0]
@@ -94,7 +98,7 @@ def asked(reach: Reach, at: Endpoints, login: Login, ask: Callable[[Any], Awaita
         finally:
             await client.close()
 
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, silenced("aiokafka"):
         loop = TunnelLoop(reach, stack)
         try:
             return loop.run_until_complete(asyncio.wait_for(whole(), TIMEOUT_S * 2))
@@ -103,6 +107,18 @@ def asked(reach: Reach, at: Endpoints, login: Login, ask: Callable[[Any], Awaita
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
+
+
+@contextlib.contextmanager
+def silenced(name: str) -> Iterator[None]:
+    """A library's own log lines are not for the operator: what matters of them comes back as an exception."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def administrator(reach: Reach) -> Login:
@@ -136,15 +152,21 @@ async def acls_there(client: Any, user: str) -> frozenset[Acl]:
     """Every allowing ACL of one principal; what we have no word for keeps its number."""
     from aiokafka.protocol.admin import DescribeAclsRequest
 
-    request = DescribeAclsRequest(ANY, None, ANY, f"User:{user}", None, ANY, ANY)  # type: ignore[arg-type]
+    request = DescribeAclsRequest(ANY, None, ANY, f"User:{user}", None, ANY, ANY)
     answer = (await client.send(client.get_random_node(), request)).to_object()
     if answer["error_code"]:
         raise Unknown("SFM-KAF-001", "Kafka does not list its ACLs", why=str(answer["error_message"]))
     return frozenset(
-        Acl(RESOURCES.get(r["resource_type"], str(r["resource_type"])), pattern_of(r), r["resource_name"],
-            OPERATIONS.get(a["operation"], str(a["operation"])) + ("" if a["permission_type"] == ALLOW else " (denied)"))
-        for r in answer["resources"] for a in r["acls"]
-    )  # fmt: skip
+        Acl(RESOURCES.get(r["resource_type"], "?"), pattern_of(r), r["resource_name"], operation_of(a))
+        for r in answer["resources"]
+        for a in r["acls"]
+    )
+
+
+def operation_of(acl: dict[str, Any]) -> str:
+    """READ, WRITE, ...; an operation that we have no word for keeps its number, a denying ACL says so."""
+    word = OPERATIONS.get(acl["operation"], str(acl["operation"]))
+    return word if acl["permission_type"] == ALLOW else f"{word} (denied)"
 
 
 def pattern_of(resource: dict[str, Any]) -> str:
@@ -155,17 +177,19 @@ def pattern_of(resource: dict[str, Any]) -> str:
 
 def topic_changes(reach: Reach, at: Endpoints) -> tuple[TopicChange, ...]:
     """Current against wanted, for each of the application's topics."""
-    want = wanted(reach.app, at)
-    settings = tuple(want[0].config)
-    there = asked(reach, at, administrator(reach), lambda c: topics_there(c, reach.app.topics, settings))
-    return changes(want, there)
+    return looked(reach, at)[0]
 
 
-def acl_changes(reach: Reach, at: Endpoints) -> tuple[list[Acl], list[Acl]]:
-    """The ACLs to make and those to take away, so that the application has exactly its own."""
-    there = asked(reach, at, administrator(reach), lambda c: acls_there(c, reach.app.name))
-    want = kafka_acls(reach.app)
-    return sorted(want - there), sorted(there - want)
+def looked(reach: Reach, at: Endpoints) -> tuple[tuple[TopicChange, ...], list[Acl], list[Acl]]:
+    """In one session: the topics' changes, the ACLs to make, and those to take away; it is to have exactly its own."""
+    want, acls = wanted(reach.app, at), kafka_acls(reach.app)
+
+    async def ask(client: Any) -> tuple[dict[str, Topic], frozenset[Acl]]:
+        topics = await topics_there(client, reach.app.topics, tuple(want[0].config))
+        return topics, await acls_there(client, reach.app.name)
+
+    topics, there = asked(reach, at, administrator(reach), ask)
+    return changes(want, topics), sorted(acls - there), sorted(there - acls)
 
 
 def logs_in(reach: Reach, at: Endpoints, password: str) -> bool:
@@ -186,10 +210,10 @@ def logs_in(reach: Reach, at: Endpoints, password: str) -> bool:
         return False
 
 
-def access_wanting(reach: Reach, at: Endpoints, password: str) -> list[str]:
-    """What the SCRAM user and its ACLs lack, or have too much of."""
-    make, take = acl_changes(reach, at)
-    wrong = [f"{a} is not granted" for a in make] + [f"{a} is granted and not wanted" for a in take]
-    if len(make) == len(kafka_acls(reach.app)):
-        wrong = ["no ACL is granted", *wrong[len(make) :]]
-    return wrong + ([] if logs_in(reach, at, password) else [f"login of {reach.app.name} is refused"])
+def access_words(app: Application, make: list[Acl], take: list[Acl], *, let_in: bool) -> list[str]:
+    """What the SCRAM user and its ACLs lack, or have too much of, in words."""
+    wrong = [f"{a} is not granted" for a in make]
+    if len(make) == len(kafka_acls(app)):
+        wrong = [f"user {app.name} has no ACL"]
+    wrong += [f"{a} is granted and not wanted" for a in take]
+    return wrong + ([] if let_in else [f"login of {app.name} is refused"])

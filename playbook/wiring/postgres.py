@@ -41,7 +41,7 @@ def connected(
 
     host, port = at.need("POSTGRES_HOST"), at.number("POSTGRES_PORT")
     with ca_file(at) as ca, reach.address(host, port, at) as (name, local):
-        tls = {"sslmode": "verify-full", "sslrootcert": ca} if at.tls else {"sslmode": "prefer"}
+        tls: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": ca} if at.tls else {"sslmode": "prefer"}
         connection = psycopg.connect(
             host="localhost" if name == "127.0.0.1" else name, port=local, dbname=database, user=user,
             password=password, connect_timeout=CONNECT_S, application_name="sfmctl", autocommit=writing, **tls,
@@ -139,11 +139,9 @@ def provision(reach: Reach, at: Endpoints, password: str) -> None:
     with administering(reach, at, writing=True) as connection:
         verifier = connection.pgconn.encrypt_password(password.encode(), app.name.encode(), b"scram-sha-256").decode()
         exists = connection.execute("select 1 from pg_roles where rolname = %s", (app.name,)).fetchone()
-        connection.execute(
-            sql.SQL(
-                "{verb} role {name} login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password {secret}"
-            ).format(verb=sql.SQL("alter" if exists else "create"), name=name, secret=sql.Literal(verifier))
-        )
+        verb = sql.SQL("alter role" if exists else "create role")
+        powers = sql.SQL("login nosuperuser nocreatedb nocreaterole noreplication nobypassrls password")
+        connection.execute(sql.SQL(" ").join((verb, name, powers, sql.Literal(verifier))))
         for (group,) in connection.execute(MEMBER_SQL, (app.name,)).fetchall():
             connection.execute(sql.SQL("revoke {} from {}").format(sql.Identifier(group), name))
         if not connection.execute(DATABASE_SQL, (app.name,)).fetchone():

@@ -34,21 +34,22 @@ def users_secret(reach: Reach) -> str:
 def connected(
     reach: Reach, at: Endpoints, pod: str, user: str, password: str, *, writing: bool = False
 ) -> Iterator[Any]:
-    """A client of one Redis node (or of the external service, when `pod` is empty); one that only reads, unless told."""
+    """A client of one Redis node (of the external service when `pod` is empty); one that only reads, unless told."""
     import redis
 
     class ReadRedis(redis.Redis):
         def execute_command(self, *args: Any, **options: Any) -> Any:
             if str(args[0]).upper() not in READS:
                 raise WriteRefused(f"a read-only run does not send {args[0]} to Redis")
-            return super().execute_command(*args, **options)
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     host, port = at.need("REDIS_HOST"), at.number("REDIS_PORT")
     with ca_file(at) as ca, reach.address(host, port, at, pod=pod) as (name, local):
         tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": ca or None, "ssl_cert_reqs": ssl.CERT_REQUIRED}
         client = (redis.Redis if writing else ReadRedis)(
             host="localhost" if name == "127.0.0.1" else name, port=local, username=user, password=password,
-            socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True, **(tls if at.tls else {}),
+            socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True,
+            **(tls if at.tls else {}),
         )  # fmt: skip
         with contextlib.closing(client):
             yield client
@@ -179,5 +180,3 @@ def erase(reach: Reach, at: Endpoints) -> str:
                 batch = []
         gone += client.unlink(*batch) if batch else 0
     return f"{gone} keys are deleted"
-
-

@@ -138,3 +138,103 @@ def remove_runtime(hands: Hands, params: Params) -> str:
     done = cluster.remove(hands.api, objects.external_secret(reach.app, version))
     hands.api.delete(f"/api/v1/namespaces/{reach.app.namespace}/secrets/{reach.app.runtime}")
     return f"{done}, {cluster.remove(hands.api, objects.store(reach.app, reach.endpoints(), version))}"
+
+
+def kafka(hands: Hands, request: dict[str, Any]) -> str:
+    """Run one request as the Job inside."""
+    from playbook.wiring import kafka_job
+
+    reach = reach_of(hands)
+    done = kafka_job.run(reach, hands.api, reach.endpoints(), request, lambda: hands.left_s)
+    return ", ".join(done) or "nothing to do"
+
+
+def password(reach: Reach, key: str) -> str:
+    """One of the application's passwords; Trouble when Vault does not have it."""
+    from playbook.trouble import Trouble
+    from playbook.wiring.facts import values_in_vault
+
+    value = values_in_vault(reach).get(key)
+    if not value:
+        raise Trouble("SFM-VLT-015", f"{key} is missing at secret/{reach.app.secret_path}")
+    return value
+
+
+def apply_database(hands: Hands, params: Params) -> str:
+    """Make or mend role, database and grants."""
+    from playbook.wiring import postgres
+
+    reach = reach_of(hands)
+    postgres.provision(reach, reach.endpoints(), password(reach, "POSTGRES_PASSWORD"))
+    return f"database and role {reach.app.name}; nobody else may connect"
+
+
+def lock_database(hands: Hands, params: Params) -> str:
+    """Take the login away; the data stays."""
+    from playbook.wiring import postgres
+
+    reach = reach_of(hands)
+    postgres.lock_out(reach, reach.endpoints())
+    return f"role {reach.app.name} may not log in"
+
+
+def erase_database(hands: Hands, params: Params) -> str:
+    """Drop database and role."""
+    from playbook.wiring import postgres
+
+    reach = reach_of(hands)
+    postgres.erase(reach, reach.endpoints())
+    return f"database and role {reach.app.name} are dropped"
+
+
+def apply_redis(hands: Hands, params: Params) -> str:
+    """Make or mend the Redis user."""
+    from playbook.wiring import redis
+
+    reach = reach_of(hands)
+    return redis.apply(reach, hands.api, reach.endpoints(), password(reach, "REDIS_PASSWORD"))
+
+
+def remove_redis(hands: Hands, params: Params) -> str:
+    """Take the Redis user away; the keys stay."""
+    from playbook.wiring import redis
+
+    reach = reach_of(hands)
+    return redis.remove(reach, hands.api, reach.endpoints())
+
+
+def erase_redis(hands: Hands, params: Params) -> str:
+    """Delete the application's keys."""
+    from playbook.wiring import redis
+
+    reach = reach_of(hands)
+    return redis.erase(reach, reach.endpoints())
+
+
+def apply_kafka(hands: Hands, params: Params) -> str:
+    """Make or mend the SCRAM user and its ACLs."""
+    from playbook.wiring import kafka_job
+
+    reach = reach_of(hands)
+    return kafka(hands, kafka_job.wanted_access(reach, password(reach, "KAFKA_SASL_PASSWORD")))
+
+
+def remove_kafka(hands: Hands, params: Params) -> str:
+    """Take the SCRAM user and its ACLs away; the topics stay."""
+    return kafka(hands, {"user": reach_of(hands).app.name, "remove_user": True})
+
+
+def apply_topics(hands: Hands, params: Params) -> str:
+    """Create topics, add partitions, set settings; whatever else differs is left."""
+    from playbook.wiring import kafka as looking
+    from playbook.wiring import kafka_job
+
+    reach = reach_of(hands)
+    changes = looking.topic_changes(reach, reach.endpoints())
+    return kafka(hands, {"user": reach.app.name, **kafka_job.topics_request(changes)})
+
+
+def erase_topics(hands: Hands, params: Params) -> str:
+    """Delete the topics with all that is in them."""
+    app = reach_of(hands).app
+    return kafka(hands, {"user": app.name, "delete": list(app.topics)})
