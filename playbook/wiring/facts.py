@@ -110,12 +110,11 @@ def database(seen: Observer) -> Values:
     from playbook.wiring import postgres
 
     reach = reach_of(seen)
-    at = reach.endpoints()
-    let_in, data = postgres.access(reach, at)
+    found = postgres.look(reach, reach.endpoints(), values_in_vault(reach).get("POSTGRES_PASSWORD"))
     return {
-        "app.database.wanting": postgres.wanting(reach, at, values_in_vault(reach).get("POSTGRES_PASSWORD")),
-        "app.database.access": let_in,
-        "app.database.data": data,
+        "app.database.wanting": found.wanting,
+        "app.database.access": found.access,
+        "app.database.data": found.data,
     }
 
 

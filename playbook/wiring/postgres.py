@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from playbook.trouble import Trouble, Unknown
@@ -27,9 +28,9 @@ DATABASE_SQL = """select pg_get_userbyid(datdba), has_database_privilege('public
                   from pg_database where datname = %s"""
 OPEN_SQL = """select datname from pg_database where datallowconn and datname = 'template1'
               and has_database_privilege('public', oid, 'CONNECT')"""
-GRANTS_SQL = """select has_database_privilege(%(app)s, current_database(), 'CONNECT'),
-                       has_database_privilege(%(app)s, current_database(), 'CREATE'),
-                       has_schema_privilege(%(app)s, 'public', 'CREATE')"""
+GRANTS_SQL = """select has_database_privilege(%(app)s::name, %(app)s::text, 'CONNECT'),
+                       has_database_privilege(%(app)s::name, %(app)s::text, 'CREATE')"""
+OWN_SQL = "select current_user = %s, has_schema_privilege('public', 'CREATE')"
 
 
 @contextlib.contextmanager
@@ -76,58 +77,71 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
 
 
-def wanting(reach: Reach, at: Endpoints, password: str) -> list[str]:
-    """What the application's role, database and grants lack."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen: what is wanting, what still lets the application in, what data it has."""
+
+    wanting: list[str]
+    access: list[str]
+    data: list[str]
+
+
+def look(reach: Reach, at: Endpoints, password: str) -> Look:
+    """The application's role, database and grants, as the administrator sees them, and its own login."""
     app = reach.app
     with administering(reach, at) as connection:
-        wrong = role_wanting(connection, app)
+        role, wrong = role_wanting(connection, app)
         found = connection.execute(DATABASE_SQL, (app.name,)).fetchone()
         wrong += [f"everybody may connect to {name}" for (name,) in connection.execute(OPEN_SQL).fetchall()]
+        wrong += database_wanting(app, found)
+        if role and found:
+            connect, create = connection.execute(GRANTS_SQL, {"app": app.name}).fetchone()
+            wrong += [] if connect else [f"role {app.name} may not connect to its database"]
+            wrong += [f"role {app.name} may make schemas and extensions"] if create else []
+    if not wrong:
+        wrong = login_wanting(reach, at, password)
+    return Look(
+        wrong,
+        [f"login of role {app.name}"] if role and role[0] else [],
+        ([f"database {app.name}"] if found else []) + ([f"role {app.name}"] if role else []),
+    )
+
+
+def database_wanting(app: Application, found: tuple[str, bool] | None) -> list[str]:
+    """What is wrong with the database itself."""
     if found is None:
-        return [*wrong, f"database {app.name} is absent"]
-    owner, open_to_all = found
-    if owner != ADMIN:
-        wrong.append(f"database {app.name} belongs to {owner}")
-    if open_to_all:
-        wrong.append(f"everybody may connect to {app.name}")
-    if any("is absent" in w for w in wrong):
-        return wrong
-    with administering(reach, at, app.name) as connection:
-        connect, create, schema = connection.execute(GRANTS_SQL, {"app": app.name}).fetchone()
-    wrong += [words for words, bad in (
-        (f"role {app.name} may not connect to its database", not connect),
-        (f"role {app.name} may make schemas and extensions", create),
-        (f"role {app.name} may not make tables in its database", not schema),
-    ) if bad]  # fmt: skip
-    if not wrong and not logs_in(reach, at, password):
-        wrong.append(f"role {app.name} is refused with the password that Vault has")
-    return wrong
+        return [f"database {app.name} is absent"]
+    wrong = [] if found[0] == ADMIN else [f"database {app.name} belongs to {found[0]}"]
+    return wrong + ([f"everybody may connect to {app.name}"] if found[1] else [])
 
 
-def role_wanting(connection: Any, app: Application) -> list[str]:
-    """What is wrong with the role itself."""
+def role_wanting(connection: Any, app: Application) -> tuple[Any, list[str]]:
+    """The role's row (None: it is absent), and what is wrong with it."""
     found = connection.execute(ROLE_SQL, (app.name,)).fetchone()
     if found is None:
-        return [f"role {app.name} is absent"]
+        return None, [f"role {app.name} is absent"]
     wrong = [] if found[0] else [f"role {app.name} may not log in"]
     wrong += [f"role {app.name} has {power}" for power, has in zip(POWERS, found[1:], strict=True) if has]
     members = [name for (name,) in connection.execute(MEMBER_SQL, (app.name,)).fetchall()]
-    return wrong + ([f"role {app.name} is a member of {', '.join(members)}"] if members else [])
+    return found, wrong + ([f"role {app.name} is a member of {', '.join(members)}"] if members else [])
 
 
-def logs_in(reach: Reach, at: Endpoints, password: str) -> bool:
-    """Whether the application's own login works."""
+def login_wanting(reach: Reach, at: Endpoints, password: str) -> list[str]:
+    """What the application's own login finds wrong."""
     import psycopg
 
+    name = reach.app.name
+    refused = f"role {name} is refused with the password that Vault has"
     if not password:
-        return False
+        return [refused]
     try:
-        with connected(reach, at, reach.app.name, reach.app.name, password) as connection:
-            return bool(connection.execute("select current_user = %s", (reach.app.name,)).fetchone()[0])
+        with connected(reach, at, name, name, password) as connection:
+            same, tables = connection.execute(OWN_SQL, (name,)).fetchone()
     except psycopg.OperationalError as error:
         if "authentication failed" in str(error) or "not permitted to log in" in str(error):
-            return False
+            return [refused]
         raise Unknown("SFM-DB-001", "Postgres cannot be reached as the application", why=first_line(error)) from error
+    return ([] if same else [refused]) + ([] if tables else [f"role {name} may not make tables in its database"])
 
 
 def provision(reach: Reach, at: Endpoints, password: str) -> None:
@@ -156,16 +170,6 @@ def provision(reach: Reach, at: Endpoints, password: str) -> None:
         connection.execute("revoke connect on database template1 from public")
     with administering(reach, at, app.name, writing=True) as connection:
         connection.execute(sql.SQL("grant usage, create on schema public to {}").format(name))
-
-
-def access(reach: Reach, at: Endpoints) -> tuple[list[str], list[str]]:
-    """What still lets the application in, and what data it has."""
-    name = reach.app.name
-    with administering(reach, at) as connection:
-        role = connection.execute("select rolcanlogin from pg_roles where rolname = %s", (name,)).fetchone()
-        has = connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone()
-    kept = [f"database {name}"] if has else []
-    return ([f"login of role {name}"] if role and role[0] else [], kept + ([f"role {name}"] if role else []))
 
 
 def lock_out(reach: Reach, at: Endpoints) -> None:

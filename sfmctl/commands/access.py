@@ -1,0 +1,77 @@
+"""The parts of a wire-up as commands of their own: `sfmctl vault policy|role apply`, `sfmctl db provision`."""
+
+from __future__ import annotations
+
+import typer
+
+from sfmctl import playrun, render
+from sfmctl.commands.app import Env, Name, Namespace, aim_at
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands; `vault` may have been made by another module."""
+    made = next((g.typer_instance for g in app.registered_groups if g.name == "vault"), None)
+    if made is None:
+        made = typer.Typer(no_args_is_help=True, help="Vault: what an application may read, and who it is.")
+        app.add_typer(made, name="vault")
+    for noun, command, help_ in (
+        ("policy", apply_policy, "What an application may read in Vault."),
+        ("role", apply_role, "Which ServiceAccount is the application, for Vault."),
+    ):
+        group = typer.Typer(no_args_is_help=True, help=help_)
+        group.command("apply")(command)
+        made.add_typer(group, name=noun)
+    database = typer.Typer(no_args_is_help=True, help="An application's database.")
+    database.command("provision")(provision)
+    app.add_typer(database, name="db")
+
+
+def apply_policy(
+    name: Name,
+    env: Env = "dev",
+    namespace: Namespace = "",
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Write the policy that lets an application read its own path, and nothing else."""
+    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
+    return playrun.run_play("vault-policy", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+
+
+def apply_role(
+    name: Name,
+    env: Env = "dev",
+    namespace: Namespace = "",
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Bind the application's role to its ServiceAccount and namespace, for tokens made for Vault, for 24 hours."""
+    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
+    return playrun.run_play("vault-role", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+
+
+def provision(
+    name: Name,
+    env: Env = "dev",
+    namespace: Namespace = "",
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Make or mend an application's database, role and grants through Pgpool, with the password that Vault has."""
+    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
+    return playrun.run_play("db-provision", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)

@@ -1,0 +1,102 @@
+"""`sfmctl topics`: an application's Kafka topics, current against wanted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from sfmctl import playrun, render
+from sfmctl.commands.app import Env, JobImage, Name, Namespace, aim_at
+from sfmctl.exits import Exit, worst
+
+if TYPE_CHECKING:
+    from playbook.wiring.topics import TopicChange
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(no_args_is_help=True, help="An application's Kafka topics.")
+    group.command("plan")(plan)
+    group.command("apply")(apply)
+    app.add_typer(group, name="topics")
+
+
+def plan(
+    name: Name,
+    env: Env = "dev",
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    exit_code: playrun.ExitCode = False,
+    fail_on: playrun.FailOn = playrun.FailLevel.FAIL,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Show each topic as it is and as the mode wants it: what would be made, grown or set, and what only differs."""
+    from playbook.facts import Observer
+    from playbook.load import packaged
+    from playbook.wiring.facts import reach_of
+    from playbook.wiring.kafka import topic_changes
+
+    aim = aim_at(name, env, "", cluster, context, kubeconfig)
+    with playrun.translated():
+        seen = Observer(aim, packaged())
+        try:
+            reach = reach_of(seen)
+            changes = topic_changes(reach, reach.endpoints())
+        finally:
+            seen.forget()
+    pending = [c for c in changes if c.action != "keep"]
+    unfit = [words for c in changes for words in c.unfit]
+    render.result(
+        output,
+        "TopicPlan",
+        json_body=lambda: {
+            "application": name,
+            "env": env,
+            "changes": len(pending),
+            "unfit": len(unfit),
+            "topics": [c.as_dict() for c in changes],
+        },
+        short_rows=lambda: [(c.wanted.name, c.action, "; ".join(words_of(c))) for c in changes],
+        tables=lambda: [
+            render.table(
+                [render.Column("topic", no_wrap=True), render.Column("action", no_wrap=True),
+                 render.Column("partitions", right=True), render.Column("RF", right=True),
+                 render.Column("because", fold=True)],
+                [(c.wanted.name, c.action, arrow(c, "partitions"), arrow(c, "replication_factor"),
+                  "; ".join(words_of(c))) for c in changes],
+            )
+        ],
+    )  # fmt: skip
+    found = [Exit.CHANGES] if exit_code and pending else []
+    return worst([*found, *([Exit.WARNINGS] if unfit and fail_on is playrun.FailLevel.WARNING else [])])
+
+
+def words_of(change: TopicChange) -> list[str]:
+    """What would change, and what differs and is left, with its code."""
+    return [*change.words, *(f"{what} [{code}]" for code, what in change.unfit)]
+
+
+def arrow(change: TopicChange, field: str) -> str:
+    """Current and wanted of one number."""
+    wanted = getattr(change.wanted, field)
+    current = getattr(change.current, field) if change.current else None
+    return str(wanted) if current in (None, wanted) else f"{current} > {wanted}"
+
+
+def apply(
+    name: Name,
+    env: Env = "dev",
+    cluster: playrun.Cluster = "soma",
+    context: playrun.Context = "",
+    kubeconfig: playrun.Kubeconfig = None,
+    sfmctl_image: JobImage = "",
+    yes: playrun.Yes = False,
+    dry_run: playrun.DryRun = False,
+    exit_code: playrun.ExitCode = False,
+    output: render.OutputOption = render.Output.TABLE,
+) -> int:
+    """Make, grow and set the topics as planned; a replication factor or too many partitions are left as they are."""
+    aim = aim_at(name, env, "", cluster, context, kubeconfig, sfmctl_image=sfmctl_image)
+    return playrun.run_play("topics-apply", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
