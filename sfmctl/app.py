@@ -23,12 +23,12 @@ COMMAND_MODULES = (
     "images",
     "infra",
     "app",
-    "access",
     "topics",
     "delivery",
     "verify",
     "playbook",
     "vault",
+    "access",
     "explain",
 )
 

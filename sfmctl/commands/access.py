@@ -11,6 +11,7 @@ from sfmctl.commands.app import Env, Name, Namespace, aim_at
 def register(app: typer.Typer) -> None:
     """Add the commands; `vault` may have been made by another module."""
     made = next((g.typer_instance for g in app.registered_groups if g.name == "vault"), None)
+    known = {g.name for g in made.registered_groups} if made else set()
     if made is None:
         made = typer.Typer(no_args_is_help=True, help="Vault: what an application may read, and who it is.")
         app.add_typer(made, name="vault")
@@ -18,6 +19,8 @@ def register(app: typer.Typer) -> None:
         ("policy", apply_policy, "What an application may read in Vault."),
         ("role", apply_role, "Which ServiceAccount is the application, for Vault."),
     ):
+        if noun in known:
+            continue
         group = typer.Typer(no_args_is_help=True, help=help_)
         group.command("apply")(command)
         made.add_typer(group, name=noun)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sfmctl import playrun, render
-from sfmctl.commands.app import Env, JobImage, Name, Namespace, aim_at
+from sfmctl.commands.app import Env, JobImage, Name, aim_at
 from sfmctl.exits import Exit, worst
 
 if TYPE_CHECKING:
