@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sfmd.domain import NEVER, ChangeRow, HalfLife, Namespace, Op, Store, WriteTx
+from sfmd.domain import ChangeRow, HalfLife, Namespace, Op, Store, WriteTx
 
 DIM = 8
 AT_S = 1_700_000_000.0
@@ -136,17 +136,3 @@ def change_one(store: Store, ns_id: int, id_: str, op: Op, **fields: Any) -> Cha
         return change(tx, ns_id, id_, op, **fields)
 
     return store.write(work)
-
-
-__all__ = [
-    "AT_S",
-    "DIM",
-    "NEVER",
-    "change",
-    "change_one",
-    "content",
-    "digest_of",
-    "make_namespace",
-    "store_one",
-    "vector_of",
-]

@@ -22,9 +22,10 @@ import apsw
 
 from sfmd.errors import E, Refused
 from sfmd.store.check import check_file
+from sfmd.store.database import Link
 from sfmd.store.lock import LOCK_FILE, DirectoryLock
 from sfmd.store.schema import REVISION
-from sfmd.store.sqlite import FILE, SqliteDatabase, sync_directory
+from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink, sync_directory
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -42,13 +43,14 @@ class Manifest:
     made_at_s: float
 
 
-def backup(folder: str | Path, target: str | Path) -> Manifest:
+def backup(folder: str | Path, target: str | Path, link: Link | None = None) -> Manifest:
     """Copy the store in the data directory `folder` into the new directory `target`, also while a daemon
     serves it.
 
     The copy is one snapshot, taken by SQLite's backup API over a reading connection, then checked whole: page
-    structure, every payload's digest, log against state. Raises Refused(CONFIG) when `target` exists,
-    Refused(CORRUPT) when the copy does not verify, Refused(STORE_DOWN) when it cannot be made.
+    structure, every payload's digest, log against state. `link` is a connection to read from instead of a new
+    one. Raises Refused(CONFIG) when `target` exists, Refused(CORRUPT) when the copy does not verify,
+    Refused(STORE_DOWN) when it cannot be made.
     """
     source, wanted = Path(folder) / FILE, Path(target)
     if not source.exists():
@@ -56,7 +58,7 @@ def backup(folder: str | Path, target: str | Path) -> Manifest:
     if wanted.exists():
         raise Refused(E.CONFIG, f"{wanted} exists; a backup goes into a new directory")
     with _arriving(wanted) as partial:
-        _copy(source, partial / FILE)
+        _copy(source, partial / FILE, link)
         last_seq = _verified(partial / FILE)
         manifest = Manifest(
             format=FORMAT,
@@ -128,10 +130,11 @@ def _arriving(wanted: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _copy(source: Path, copy: Path) -> None:
+def _copy(source: Path, copy: Path, link: Link | None) -> None:
     database = SqliteDatabase(source.parent)
     try:
-        reader = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
+        given = link.raw if isinstance(link, SqliteLink) else None
+        reader = given or apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
         writer = apsw.Connection(str(copy))
         try:
             reader.set_busy_timeout(10_000)
@@ -141,7 +144,8 @@ def _copy(source: Path, copy: Path) -> None:
             writer.execute("PRAGMA journal_mode=DELETE")  # one file; a restore turns the WAL on again
         finally:
             writer.close()
-            reader.close()
+            if given is None:
+                reader.close()
     except apsw.Error as error:
         raise database.failure(error).refusal from error
     copy.chmod(0o600)

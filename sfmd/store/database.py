@@ -22,6 +22,9 @@ class Cursor(Protocol):
     def execute(self, sql: Any, parameters: Any = ..., /) -> Any:
         """Run one statement."""
 
+    def executemany(self, sql: Any, rows: Any, /) -> Any:
+        """Run one statement for each row."""
+
     def fetchall(self) -> list[Any]:
         """All rows of the statement that ran last."""
 
@@ -55,6 +58,8 @@ class Database(Protocol):
     errors: type[Exception]
     exclusive: bool
     """Whether nobody else can write: then the last seq is the store's to remember."""
+    begin_read: str
+    """Begins a transaction whose reads see one snapshot."""
 
     def writer(self) -> Link:
         """The writing connection. Called once."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TypeVar
@@ -35,14 +35,19 @@ log = structlog.get_logger(__name__)
 
 
 class LogStore:
-    """The Store of sfmd.domain. `backup_to` writes a backup; `release` lets go of what guards the data."""
+    """The Store of sfmd.domain.
+
+    backup_to  writes a backup into a new directory: from the given connection, where nothing else may open the
+               database, or from one of its own
+    release    lets go of what guards the data
+    """
 
     def __init__(
         self,
         database: Database,
         *,
         readers: int = READERS,
-        backup_to: Callable[[Path], object],
+        backup_to: Callable[[Path, Link | None], object],
         release: Callable[[], None],
     ) -> None:
         self._database = database
@@ -261,7 +266,11 @@ class LogStore:
         """Write a consistent, verified copy into the new directory `target` while serving."""
         if self._closed:
             raise Refused(E.STOPPING)
-        self._backup_to(Path(target))
+        if self._all_readers:
+            self._backup_to(Path(target), None)
+            return
+        with self._write_lock:
+            self._backup_to(Path(target), self._writer)
 
     def close(self) -> None:
         """Flush and close; later calls raise Refused(STOPPING). Waits for running reads and the running
@@ -271,15 +280,21 @@ class LogStore:
             if self._closed:
                 return
             self._closed = True
-            for _ in self._all_readers:
-                self._readers.get(timeout=READER_WAIT_S).close()
             try:
+                self._close_readers()
                 with self._refusing():
                     if self._down is None:
                         self._database.closing()
                     self._writer.close()
             finally:
                 self._release()
+
+    def _close_readers(self) -> None:
+        for _ in self._all_readers:
+            try:
+                self._readers.get(timeout=READER_WAIT_S).close()
+            except Empty:
+                log.error("reader_stuck", waited_s=READER_WAIT_S)
 
     # -- inside
 
@@ -328,12 +343,19 @@ class LogStore:
         with self._link() as link, self._refusing():
             nested = link is self._writer and self._database.in_transaction()
             if not nested:
-                link.cursor.execute("BEGIN")
+                link.cursor.execute(self._database.begin_read)
             try:
                 yield link.cursor
-            finally:
+            except self._database.errors:
+                with suppress(self._database.errors):  # the first error is the one to tell; it may have ended this
+                    link.cursor.execute("ROLLBACK")
+                raise
+            except BaseException:
                 if not nested:
                     link.cursor.execute("ROLLBACK")
+                raise
+            if not nested:
+                link.cursor.execute("ROLLBACK")
 
     @contextmanager
     def _link(self) -> Iterator[Link]:

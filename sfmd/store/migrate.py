@@ -13,6 +13,8 @@ from sfmd.store.lock import DirectoryLock
 from sfmd.store.schema import REVISION
 from sfmd.store.sqlite import SqliteDatabase
 
+POSTGRES = ("postgresql://", "postgres://")
+
 SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -22,11 +24,18 @@ def migrate(place: str | Path) -> tuple[str, str]:
 
     Raises Refused(LOCKED) while a daemon runs and Refused(SCHEMA) when the store is newer than this program.
     """
+    if is_postgres(place):
+        return migrate_postgres(str(place))
     lock = DirectoryLock(Path(place))
     try:
         return migrate_locked(Path(place))
     finally:
         lock.release()
+
+
+def is_postgres(place: str | Path) -> bool:
+    """Whether a store's place is a PostgreSQL url and not a data directory."""
+    return str(place).startswith(POSTGRES)
 
 
 def migrate_locked(folder: Path) -> tuple[str, str]:
@@ -46,6 +55,23 @@ def migrate_locked(folder: Path) -> tuple[str, str]:
         link.cursor.close()
         engine.dispose()
         link.close()
+
+
+def migrate_postgres(url: str) -> tuple[str, str]:
+    """As `migrate`, for PostgreSQL, where an advisory lock makes other migrations wait. Raises Refused."""
+    from sfmd.store.postgres import LOG_LOCK, PostgresDatabase  # noqa: PLC0415 - only where PostgreSQL is used
+
+    database = PostgresDatabase(url)
+    engine = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOG_LOCK)))
+            return upgrade(connection)
+    except sa.exc.DBAPIError as error:
+        cause = error.orig if isinstance(error.orig, Exception) else error
+        raise database.failure(cause).refusal from error
+    finally:
+        engine.dispose()
 
 
 def revision_of(connection: sa.Connection) -> str:

@@ -8,7 +8,7 @@ from sfmd.errors import E, Refused
 from sfmd.store.backup import backup
 from sfmd.store.lock import DirectoryLock
 from sfmd.store.log_store import READERS, LogStore
-from sfmd.store.migrate import migrate_locked
+from sfmd.store.migrate import is_postgres, migrate_locked, migrate_postgres
 from sfmd.store.schema import REVISION
 from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink
 
@@ -21,7 +21,7 @@ def open_store(
     synchronous: str = "FULL",
     version: tuple[int, ...] | None = None,
 ) -> LogStore:
-    """Open the store in the data directory `place`, making it where there is none.
+    """Open the store in the data directory or PostgreSQL database `place`, making it where there is none.
 
     migrate      bring an older schema up to date; otherwise refuse it
     readers      reading connections; fewer where the SQLite version cannot take several
@@ -30,17 +30,30 @@ def open_store(
 
     Raises Refused: LOCKED (names the process), SCHEMA, STORE_DOWN, CORRUPT, CONFIG.
     """
+    if is_postgres(place):
+        return _open_postgres(str(place), migrate=migrate, readers=readers)
     folder = Path(place)
     lock = DirectoryLock(folder)
     try:
         _see_to_schema(folder, migrate=migrate)
         database = SqliteDatabase(folder, version=version, synchronous=synchronous)
         return LogStore(
-            database, readers=readers, backup_to=lambda target: backup(folder, target), release=lock.release
+            database, readers=readers, backup_to=lambda target, link: backup(folder, target, link), release=lock.release
         )
     except BaseException:
         lock.release()
         raise
+
+
+def _open_postgres(url: str, *, migrate: bool, readers: int) -> LogStore:
+    from sfmd.store.postgres import PostgresDatabase  # noqa: PLC0415 - only where PostgreSQL is used
+
+    def back_up(_target: Path, _link: object) -> None:
+        raise Refused(E.CONFIG, "a store in PostgreSQL is backed up by PostgreSQL's own means, pg_dump for one")
+
+    if migrate:
+        migrate_postgres(url)
+    return LogStore(PostgresDatabase(url), readers=readers, backup_to=back_up, release=lambda: None)
 
 
 def _see_to_schema(folder: Path, *, migrate: bool) -> None:

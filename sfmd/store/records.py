@@ -25,11 +25,6 @@ _OPS = {int(op): op for op in Op}
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
-def brings_content(row: ChangeRow) -> bool:
-    """Whether this row of the log carries payload and vector itself."""
-    return row.content_seq == row.seq
-
-
 def state_of(row: ChangeRow) -> int:
     """The value of memories.state after this change."""
     if row.op is Op.PURGED:

@@ -71,6 +71,7 @@ class SqliteDatabase:
     """A database file in a directory that the caller has locked."""
 
     exclusive = True
+    begin_read = "BEGIN"
     errors: type[Exception] = apsw.Error
 
     def __init__(self, folder: Path, *, version: tuple[int, ...] | None = None, synchronous: str = "FULL") -> None:

@@ -16,6 +16,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from queue import Empty, Queue
 
+import structlog
+
 from sfmd.domain import Op, Store, WriteTx
 from sfmd.errors import Refused
 from sfmd.store import sqlite
@@ -140,6 +142,7 @@ def main() -> None:
     if given.serve:
         serve()
         return
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for `say`
     sqlite.WAL_PAGES = given.wal_pages
     drive(Path(given.folder), given.round, given.writers, synchronous=given.synchronous, acks=given.acks)
 

@@ -58,6 +58,17 @@ def test_a_backup_of_a_serving_store_is_a_prefix_of_its_log(tmp_path: Path) -> N
     copy.close()
 
 
+def test_a_store_with_one_connection_backs_up_through_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "data", version=(3, 40, 1))
+    ns = make_namespace(store)
+    store_one(store, ns.ns_id, "a", b"payload")
+    store.backup(str(tmp_path / "backup"))
+    store_one(store, ns.ns_id, "b", b"later")
+    store.close()
+    assert restore(tmp_path / "backup", tmp_path / "again").last_seq == 2
+    assert check(tmp_path / "again").problems == []
+
+
 def test_a_stopped_store_can_be_backed_up_too(tmp_path: Path) -> None:
     _filled(tmp_path / "data")
     manifest = backup(tmp_path / "data", tmp_path / "backup")
