@@ -122,9 +122,9 @@ class Engine:
             return self._note(step, Result.UNCHANGED, item.why, started)
         if item.verdict is Verdict.SKIP:
             return self._note(step, Result.SKIPPED, item.why, started)
-        self.tell(Event("step", step.id, step.title))
-        self.journal.write("started", step=step.id)
         try:
+            self.journal.write("started", step=step.id)
+            self.tell(Event("step", step.id, step.title))
             if item.verdict is Verdict.LATER:
                 again = self._looked_again(step)
                 if again.verdict is Verdict.REFUSED:

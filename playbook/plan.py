@@ -23,7 +23,7 @@ def judged(wanted: Sequence[Condition], facts: Facts) -> tuple[bool | None, str,
     for condition in wanted:
         fact = facts.get(condition.fact, ABSENT)
         if not fact.known:
-            return None, f"{condition.fact}: {fact.why}", fact.code
+            return None, fact.why, fact.code
         if not condition.holds(fact.value):
             return False, f"{condition.fact} is {shown(fact.value)}", ""
     return True, ", ".join(f"{c.fact} is {shown(facts[c.fact].value)}" for c in wanted), ""
@@ -37,6 +37,11 @@ def shown(value: object) -> str:
             f" and {len(items) - 6} more" if len(items) > 6 else ""
         )
     return "absent" if value is None else str(value)
+
+
+def as_list(value: object) -> list[object]:
+    """A fact's value as a list; nothing when it is none."""
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def verdict(step: Step, facts: Facts, earlier_change: bool) -> Planned:
@@ -72,6 +77,9 @@ def refusals(target: Target, facts: Facts, steps: Sequence[Step]) -> dict[str, F
         found.setdefault(f"refuse.{step.id}", Fact(f"refuse.{step.id}", (code, why)))
 
     for step in steps:
+        asks_for_tools = any(condition.fact == "tools.wanting" for condition in step.done_when)
+        if asks_for_tools and any("missing" in str(tool) for tool in as_list(value("tools.wanting"))):
+            refuse(step, "SFM-TOOL-001", shown(value("tools.wanting")))
         if step.destructive and not target.may_destroy:
             refuse(step, "SFM-CLI-023", f"{target.context} is not among {', '.join(target.allowed)}")
         if step.action == "kind.create" and value("cluster.state") == "other" and not target.recreate:
@@ -93,7 +101,7 @@ def plan(play: str, steps: Sequence[Step], facts: Facts, *, target: str) -> Plan
         inherited = any(need in changing for need in step.needs)
         item = verdict(step, facts, inherited)
         refusal = facts.get(f"refuse.{step.id}")
-        if refusal is not None and refusal.known and refusal.value and item.verdict in (Verdict.DO, Verdict.LATER):
+        if refusal is not None and refusal.value and item.verdict not in (Verdict.SKIP, Verdict.DONE):
             code, why = refusal.value
             item = Planned(step, Verdict.REFUSED, why, code)
         if item.verdict in (Verdict.DO, Verdict.LATER):

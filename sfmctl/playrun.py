@@ -236,11 +236,14 @@ def run_play(
             render.note(f"the run before stopped at {left}; going on from what is there now")
         plan, _ = engine.make_plan(seen, play)
         refused = refusal(plan, book)
-        if dry_run or refused:
-            show_plan(plan, output if not refused else render.Output.TABLE, to_stderr=bool(refused))
+        if refused:
             seen.forget()
-            if refused:
-                raise refused
+            if dry_run:
+                show_plan(plan, render.Output.TABLE, to_stderr=True)
+            raise refused
+        if dry_run:
+            show_plan(plan, output, to_stderr=False)
+            seen.forget()
             return Exit.CHANGES if exit_code and plan.pending else Exit.OK
         outcomes: list[Outcome] = []
         if plan.pending:

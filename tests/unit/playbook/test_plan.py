@@ -108,6 +108,7 @@ def test_a_half_made_cluster_is_replaced_and_the_plan_says_so() -> None:
     ("change", "step", "code"),
     [
         ({"tools.wanting": ["kind 0.20.0 (needs 0.22)"]}, "tools.ready", "SFM-TOOL-002"),
+        ({"tools.wanting": ["helm missing (needs 3.13)"]}, "tools.ready", "SFM-TOOL-001"),
         ({"cluster.state": "other"}, "cluster.create", "SFM-KIND-003"),
         ({"cluster.state": "dead"}, "cluster.create", "SFM-KIND-006"),
         ({"release.state": "pending-upgrade"}, "release.deploy", "SFM-HELM-004"),
