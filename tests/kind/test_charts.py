@@ -1,0 +1,139 @@
+"""What a real API server says of the charts: every mode is accepted without a Pod Security warning, and a second upgrade
+with the same values changes nothing at all.
+
+No pod runs for it: dry runs make none, and the namespace of the upgrade test has a quota of no pods. The cluster is the
+context in SFM_TEST_CONTEXT, else kind-soma where it answers, else one made for these tests and deleted after them.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+
+import pytest
+
+from testing.charts import MODES, Charts
+
+pytestmark = pytest.mark.kind
+
+OWN = "soma-charts-test"
+
+
+def run(*argv, **kw):
+    return subprocess.run(argv, capture_output=True, text=True, check=kw.pop("check", True), timeout=180, **kw)
+
+
+@pytest.fixture(scope="session")
+def context():
+    """A kube context whose API server answers."""
+    for tool in ("helm", "kubectl", "kind"):
+        assert shutil.which(tool), f"{tool} is not installed, and these tests cannot do without it"
+    for candidate in filter(None, (os.environ.get("SFM_TEST_CONTEXT"), "kind-soma")):
+        if run("kubectl", "--context", candidate, "get", "--raw", "/readyz", check=False).returncode == 0:
+            yield candidate
+            return
+    image = os.environ.get("SFM_NODE_IMAGE")
+    run("kind", "create", "cluster", "--name", OWN, "--wait", "120s", *(["--image", image] if image else []))
+    yield f"kind-{OWN}"
+    run("kind", "delete", "cluster", "--name", OWN)
+
+
+@pytest.fixture(scope="session")
+def charts(tmp_path_factory):
+    return Charts.build(tmp_path_factory.mktemp("charts"))
+
+
+@pytest.fixture
+def namespace(context):
+    """A fresh namespace that enforces and warns of "restricted", in which no pod can start."""
+    name = f"charts-{uuid.uuid4().hex[:8]}"
+    level = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": level}},
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "no-pods", "namespace": name},
+         "spec": {"hard": {"pods": "0"}}},
+    ]  # fmt: skip
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    run("kubectl", "--context", context, "apply", "-f", "-", input=listed)
+    yield name
+    run("kubectl", "--context", context, "delete", "namespace", name, "--wait=false")
+
+
+def without_hooks(charts, mode, namespace, *more):
+    """The manifests of a mode; the test hooks are pods, which the quota refuses, so they are checked apart."""
+    argv = ["helm", "template", *charts.arguments(mode, *more)]
+    argv[argv.index("--namespace") + 1] = namespace
+    return run(*argv).stdout
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_api_server_takes_every_mode_without_a_warning(context, namespace, charts, mode):
+    run("kubectl", "--context", context, "-n", namespace, "delete", "resourcequota", "no-pods")
+    text = without_hooks(charts, mode, namespace, "--set", "jaeger.enabled=true", "--set", "qdrant.enabled=true")
+    done = run(
+        "kubectl",
+        "--context",
+        context,
+        "-n",
+        namespace,
+        "apply",
+        "--dry-run=server",
+        "-f",
+        "-",
+        input=text,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", f"{mode}: {done.stderr}"
+    assert done.stdout.count("(server dry run)") == len([d for d in text.split("\n---") if "kind:" in d])
+
+
+def test_a_pod_that_is_not_restricted_is_refused_there(context, namespace, charts):
+    """The check above can fail: the same server refuses a pod that lacks what the charts set."""
+    run("kubectl", "--context", context, "-n", namespace, "delete", "resourcequota", "no-pods")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"},
+           "spec": {"containers": [{"name": "c", "image": "x"}]}}  # fmt: skip
+    done = run("kubectl", "--context", context, "-n", namespace, "apply", "--dry-run=server", "-f", "-",
+               input=json.dumps(pod), check=False)  # fmt: skip
+    assert done.returncode != 0 and "restricted" in done.stderr
+
+
+def versions(context, namespace):
+    """kind/name -> (resourceVersion, generation) of everything of the release, as the server holds it."""
+    kinds = "secret,configmap,service,networkpolicy,poddisruptionbudget,deployment,statefulset,serviceaccount"
+    listed = json.loads(run("kubectl", "--context", context, "-n", namespace, "get", kinds, "-o", "json").stdout)
+    return {
+        f"{o['kind']}/{o['metadata']['name']}": o["metadata"].get("generation", o["metadata"]["resourceVersion"])
+        for o in listed["items"]
+        if not o["metadata"]["name"].startswith("sh.helm.")
+    }
+
+
+def secrets(context, namespace):
+    listed = json.loads(run("kubectl", "--context", context, "-n", namespace, "get", "secret", "-o", "json").stdout)
+    return {
+        o["metadata"]["name"]: o["data"] for o in listed["items"] if not o["metadata"]["name"].startswith("sh.helm.")
+    }
+
+
+@pytest.mark.parametrize("mode", ["dev", "staging"])
+def test_secrets_are_made_once_and_a_second_upgrade_changes_nothing(context, namespace, charts, mode):
+    argv = ["helm", "--kube-context", context, "upgrade", "--install", *charts.arguments(mode, *charts.lab())]
+    argv[argv.index("--namespace") + 1] = namespace
+    try:
+        run(*argv)
+        first, made = versions(context, namespace), secrets(context, namespace)
+        assert {"sharedinfra-postgres", "sharedinfra-redis", "sharedinfra-kafka"} <= made.keys()
+        assert ("sharedinfra-ca" in made) == (mode == "staging")
+        assert all(value for data in made.values() for value in data.values())
+        run(*argv)
+        assert versions(context, namespace) == first
+        assert secrets(context, namespace) == made
+
+        run("helm", "--kube-context", context, "uninstall", "sharedinfra", "-n", namespace)
+        assert secrets(context, namespace) == made, "the volumes stay, so must the passwords"
+        run(*argv)
+        assert secrets(context, namespace) == made
+    finally:
+        run("helm", "--kube-context", context, "uninstall", "sharedinfra", "-n", namespace, "--ignore-not-found")
