@@ -97,38 +97,42 @@ def test_an_expired_deadline_is_a_deadline(process):
 
 
 async def test_unary_calls_over_the_bound_are_shed_at_once_with_a_hint(tmp_path):
-    async with serve(tmp_path, limits=CallLimits(handlers=2, retry_after_s=0.25)) as served:
-        async with AioClient(served.profile(), retry=Retry(attempts=1)) as client:
-            await client.create_namespace("notes", embedder="hash-v1")
-            waiting = [asyncio.ensure_future(client.recall("notes", "x", min_seq=10_000)) for _ in range(2)]
-            await shown(served, 'sfmd_grpc_in_flight{kind="unary calls"} 2.0')
-            with pytest.raises(CallFailed) as failed:
-                await client.list_namespaces()
-            assert (failed.value.status, failed.value.code) == ("RESOURCE_EXHAUSTED", E.BUSY.code)
-            assert failed.value.retry_after_s == 0.25
-            assert failed.value.transient
-            for call in waiting:
-                call.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
-            patient = AioClient(served.profile(), retry=PATIENT)
-            assert [n.name for n in (await patient.list_namespaces()).namespaces] == ["notes"]
-            await patient.close()
-            assert 'sfmd_grpc_shed_total{kind="unary calls"} 1.0' in served.metrics.text().decode()
+    async with (
+        serve(tmp_path, limits=CallLimits(handlers=2, retry_after_s=0.25)) as served,
+        AioClient(served.profile(), retry=Retry(attempts=1)) as client,
+    ):
+        await client.create_namespace("notes", embedder="hash-v1")
+        waiting = [asyncio.ensure_future(client.recall("notes", "x", min_seq=10_000)) for _ in range(2)]
+        await shown(served, 'sfmd_grpc_in_flight{kind="unary calls"} 2.0')
+        with pytest.raises(CallFailed) as failed:
+            await client.list_namespaces()
+        assert (failed.value.status, failed.value.code) == ("RESOURCE_EXHAUSTED", E.BUSY.code)
+        assert failed.value.retry_after_s == 0.25
+        assert failed.value.transient
+        for call in waiting:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        patient = AioClient(served.profile(), retry=PATIENT)
+        assert [n.name for n in (await patient.list_namespaces()).namespaces] == ["notes"]
+        await patient.close()
+        assert 'sfmd_grpc_shed_total{kind="unary calls"} 1.0' in served.metrics.text().decode()
 
 
 async def test_streams_have_a_bound_of_their_own_and_give_their_places_back(tmp_path):
-    async with serve(tmp_path, limits=CallLimits(streams=1)) as served:
-        async with AioClient(served.profile(), retry=Retry(attempts=1)) as client:
-            await client.create_namespace("notes", embedder="hash-v1")
-            watching = client.watch("notes", 1)
-            await anext(watching)
-            with pytest.raises(CallFailed) as failed:
-                await anext(client.export("notes"))
-            assert failed.value.code == E.BUSY.code
-            assert (await client.store("notes", "unary calls go on")).outcome == pb.CREATED
-            await watching.aclose()
-            await shown(served, 'sfmd_grpc_in_flight{kind="streams"} 0.0')
-            assert (await anext(client.export("notes"))).namespace.name == "notes"
+    async with (
+        serve(tmp_path, limits=CallLimits(streams=1)) as served,
+        AioClient(served.profile(), retry=Retry(attempts=1)) as client,
+    ):
+        await client.create_namespace("notes", embedder="hash-v1")
+        watching = client.watch("notes", 1)
+        await anext(watching)
+        with pytest.raises(CallFailed) as failed:
+            await anext(client.export("notes"))
+        assert failed.value.code == E.BUSY.code
+        assert (await client.store("notes", "unary calls go on")).outcome == pb.CREATED
+        await watching.aclose()
+        await shown(served, 'sfmd_grpc_in_flight{kind="streams"} 0.0')
+        assert (await anext(client.export("notes"))).namespace.name == "notes"
 
 
 async def test_an_export_imported_elsewhere_is_the_same_memories(tmp_path):
