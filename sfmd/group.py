@@ -71,16 +71,24 @@ class Group:
         self._heads: dict[tuple[int, str], Head] = {}
         self._changed: dict[tuple[int, str], ChangeRow] = {}
         self._keys: dict[tuple[int, str], IdempotencyRecord] = {}
+        self._wanted_ids: dict[int, dict[str, None]] = {}
+        self._wanted_keys: dict[int, dict[str, None]] = {}
 
     def look_up(self, space: Space, ids: Iterable[str], keys: Iterable[str]) -> None:
-        """Read the heads and idempotency records that a command will need."""
+        """Name the heads and idempotency records that a command will need; `read` fetches them for the whole group."""
         ns_id = space.namespace.ns_id
-        wanted = [id_ for id_ in dict.fromkeys(ids) if id_]
-        if wanted:
-            self._heads.update(((ns_id, id_), head) for id_, head in self.tx.heads(ns_id, wanted).items())
-        named = [key for key in dict.fromkeys(keys) if key]
-        if named:
-            self._keys.update(((ns_id, key), record) for key, record in self.tx.idempotent(ns_id, named).items())
+        self._wanted_ids.setdefault(ns_id, {}).update((id_, None) for id_ in ids if id_)
+        self._wanted_keys.setdefault(ns_id, {}).update((key, None) for key in keys if key)
+
+    def read(self) -> None:
+        """Fetch what was named, one statement for many."""
+        for ns_id, ids in self._wanted_ids.items():
+            if ids:
+                self._heads.update(((ns_id, id_), head) for id_, head in self.tx.heads(ns_id, list(ids)).items())
+        for ns_id, keys in self._wanted_keys.items():
+            if keys:
+                found = self.tx.idempotent(ns_id, list(keys))
+                self._keys.update(((ns_id, key), record) for key, record in found.items())
 
     def delta(self, space: Space) -> Delta:
         """The index changes of one namespace."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -83,7 +84,11 @@ class Writer:
         self._store, self._clock, self._meters = store, clock, meters
         self._policy, self._queue_items, self._topic = policy, queue_items, topic
         self._on_cut, self._on_commit = on_cut, on_commit
-        self._queue: SimpleQueue[Command | None] = SimpleQueue()
+        self._groups: SimpleQueue[list[Command] | None] = SimpleQueue()
+        self._pending: deque[Command] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._busy = False
+        self._rested = asyncio.Event()
         self._waiting = 0
         self._crowd = 1
         self._closing = False
@@ -113,54 +118,64 @@ class Writer:
             raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
         command.future = self._loop.create_future()
         self._waiting += command.size
-        self._queue.put(command)
+        self._pending.append(command)
+        self._consider()
         # A caller that goes away does not take back what is being committed: others' replies ride on the same group.
         return await command.future
 
     async def close(self) -> None:
         """Commit what was taken, then end the thread."""
         self._closing = True
-        self._queue.put(None)
+        while self._pending or self._busy:
+            self._consider()
+            await self._rested.wait()
+        self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _run(self) -> None:
-        going = True
-        while going:
-            group, going = self._take()
-            if group:
-                self._commit(group)
+    def _consider(self) -> None:
+        """Hand a group to the idle thread once it is full, the crowd is there, or the first of it has waited enough.
 
-    def _take(self) -> tuple[list[Command], bool]:
-        """The next group, in the order of arrival, and whether to go on after it."""
-        first = self._queue.get()
-        if first is None:
-            return [], False
-        group, rows = [first], first.size
-        deadline = time.monotonic() + self._policy.delay_s
-        while rows < self._policy.rows:
-            try:
-                if len(group) < self._crowd:
-                    command = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-                else:
-                    command = self._queue.get_nowait()
-            except Empty:
-                break
-            if command is None:
-                self._note_crowd(group)
-                return group, False
-            group.append(command)
-            rows += command.size
-        self._note_crowd(group)
-        return group, True
+        On the loop, so that the thread is woken once for a group and not once for each of its commands.
+        """
+        if self._busy or not self._pending:
+            return
+        if self._closing or len(self._pending) >= self._crowd or self._rows_pending() >= self._policy.rows:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._policy.delay_s, self._hand_over)
 
-    def _note_crowd(self, group: list[Command]) -> None:
-        """How many callers seem to write at the same time: as many as came together lately."""
+    def _rows_pending(self) -> int:
+        return sum(command.size for command in self._pending) if len(self._pending) > 1 else self._pending[0].size
+
+    def _hand_over(self) -> None:
+        """Give the thread the next group, in the order of arrival."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._busy or not self._pending:
+            return
+        group = [self._pending.popleft()]
+        rows = group[0].size
+        while self._pending and rows + self._pending[0].size <= self._policy.rows:
+            group.append(self._pending.popleft())
+            rows += group[-1].size
+        # As many seem to write at the same time as came together lately.
         self._crowd = max(len(group), self._crowd - 1)
+        self._busy = True
+        self._rested.clear()
+        self._groups.put(group)
 
-    def _commit(self, commands: list[Command]) -> None:
-        for part in _parts(commands):
-            answers = self._commit_part(part)
-            self._answer(answers)
+    def _run(self) -> None:
+        while (group := self._groups.get()) is not None:
+            for part in _parts(group):
+                self._answer(self._commit_part(part))
+            self._loop.call_soon_threadsafe(self._rest)
+
+    def _rest(self) -> None:
+        """On the loop: the thread is idle again."""
+        self._busy = False
+        self._rested.set()
+        self._consider()
 
     def _commit_part(self, commands: list[Command]) -> list[Answer]:
         started = time.monotonic()
@@ -185,6 +200,7 @@ class Writer:
         group = Group(tx, max(self._clock(), self._last_at_s), self._topic)
         for command in commands:
             command.look_up(group)
+        group.read()
         answers: list[Answer] = []
         for command in commands:
             try:
