@@ -129,6 +129,8 @@ def render_trouble(failed: CommandFailed) -> Trouble:
             line for line in said.splitlines() if line.strip().startswith("-") or "schema" in line or line.endswith(":")
         ]
         return Trouble("SFM-HELM-001", "the values do not fit the chart", why="\n".join(kept) or failed.gist)
+    if "execution error at" in said:  # a template's own refusal of values that contradict each other
+        return Trouble("SFM-HELM-001", "the values do not fit the chart", why=failed.gist)
     if "error converting YAML" in said or "cannot load values" in said or "failed to parse" in said:
         return Trouble("SFM-CLI-028", "a values file cannot be used", why=failed.gist)
     return Trouble("SFM-HELM-003", "the chart does not render with these values", why=failed.gist)

@@ -20,6 +20,7 @@ from playbook.check import Probe, Verdicts
 from playbook.kube import Json
 from playbook.model import Status
 from playbook.trouble import Unknown
+from playbook.tunnel import Way, tunnel
 
 LAG_WARN_BYTES = 16 * 1024 * 1024
 POSTGRES_VIEW = """
@@ -76,8 +77,8 @@ def secret(probe: Probe, name: str, key: str) -> str:
 def forwarded(probe: Probe, pod: str, port: int) -> Iterator[int]:
     """A pod's port on 127.0.0.1."""
     target = probe.target
-    with reach.forwarded(target.context, target.kubeconfig, target.namespace, pod, port) as made:
-        yield made.port
+    with tunnel(Way(target.context, target.kubeconfig, target.namespace), pod, port) as local:
+        yield local
 
 
 def http(probe: Probe, pod: str, port: int, path: str, *, tls: bool = False) -> tuple[int, str]:

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playbook import reach
 from playbook.kube import Reader
 from playbook.target import Target
 from playbook.trouble import Trouble, Unknown
+from playbook.tunnel import Way, tunnel
 
 PORT = 8200
 POLL_S = 1.0
@@ -38,6 +38,7 @@ class Node:
     active: bool
     version: str
     progress: str = ""
+    unseals_itself: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The node as JSON has it."""
@@ -75,11 +76,11 @@ def client(reader: Reader, target: Target, pod: dict[str, Any]) -> Iterator[Any]
     name = pod["metadata"]["name"]
     tls = any(v["name"] == "tls" for v in pod["spec"].get("volumes", []))
     with contextlib.ExitStack() as stack:
-        made = stack.enter_context(reach.forwarded(target.context, target.kubeconfig, target.namespace, name, PORT))
+        port = stack.enter_context(tunnel(Way(target.context, target.kubeconfig, target.namespace), name, PORT))
         verify: str | bool = True
         if tls:
             verify = str(stack.enter_context(authority(reader, target)))
-        url = f"{'https' if tls else 'http'}://localhost:{made.port}"
+        url = f"{'https' if tls else 'http'}://localhost:{port}"
         opened = hvac.Client(url=url, verify=verify, timeout=15)
         stack.callback(opened.adapter.close)
         yield opened
@@ -122,12 +123,20 @@ def node(reader: Reader, target: Target, pod: dict[str, Any]) -> Node:
         if seal["initialized"] and not seal["sealed"]:
             active = bool(asked("leader", vault.sys.read_leader_status).get("is_self", True))
     progress = f"{seal.get('progress', 0)}/{seal.get('t', 0)}" if seal["sealed"] and seal["initialized"] else ""
-    return Node(name, seal["initialized"], seal["sealed"], active, str(seal.get("version", "")), progress)
+    by_itself = seal.get("type", "shamir") != "shamir"
+    return Node(name, seal["initialized"], seal["sealed"], active, str(seal.get("version", "")), progress, by_itself)
 
 
 def nodes(reader: Reader, target: Target) -> list[Node]:
     """How every node stands."""
     return [node(reader, target, pod) for pod in pods(reader, target)]
+
+
+def waits_for_a_person(found: Sequence[Node]) -> list[str]:
+    """The nodes that only a person can open: nobody initialised them, or they are sealed and have no auto-unseal."""
+    if not any(one.initialised for one in found):
+        return [f"{one.name} is not initialised" for one in found]
+    return [f"{one.name} is sealed" for one in found if one.initialised and one.sealed and not one.unseals_itself]
 
 
 def age_encryptor(recipient: str) -> Callable[[str], bytes]:

@@ -295,7 +295,24 @@ def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[
             before = now
         if until() or (ready_ends and not found):
             return found
+        if ready_ends and (closed := closed_vault(hands, found)):
+            raise closed
         time.sleep(POLL_S)
+
+
+def closed_vault(hands: Hands, found: Sequence[Unready]) -> Trouble | None:
+    """When Vault alone is not ready: the trouble of one that waits for a person to open it, None of one that starts."""
+    from playbook.actions import vault
+
+    if not found or any(one.name != f"{hands.target.release}-vault" or one.code for one in found):
+        return None
+    try:
+        waiting = vault.waits_for_a_person(vault.nodes(hands.api, hands.target))
+    except Trouble:  # it does not answer yet: go on waiting, the deadline will name it
+        return None
+    if not waiting:
+        return None
+    return Trouble("SFM-VLT-001", "everything is ready but Vault, which waits for you", why="; ".join(waiting))
 
 
 def wait_ready(hands: Hands, params: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 import yaml
 
@@ -20,7 +21,7 @@ from playbook.kube import Writer
 from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, versions
 
 pytestmark = pytest.mark.kind
-STEPS = {"cluster.create", "images.preload", "namespace.create", "release.deploy", "workloads.ready"}
+RAFT = {"server": "raft", "replicas": 1, "persistence": {"size": "1Gi", "ephemeral": False}}
 
 
 def outcomes(ran: Ran) -> dict[str, str]:
@@ -159,6 +160,33 @@ def test_a_node_that_lost_an_image_is_found_out(sfmctl: Sfmctl) -> None:
     assert sfmctl.run("images", "verify", *sfmctl.values, "-o", "json").code == 0
 
 
+def test_an_image_comes_from_an_archive_folder_when_there_is_nothing_else(sfmctl: Sfmctl, tmp_path: Path) -> None:
+    images = sfmctl.run("images", "list", *sfmctl.values, "-o", "json").document["images"]
+    opa = next(image["ref"] for image in images if "opa" in image["ref"])
+    subprocess.run(["docker", "tag", opa, "acme/opa:1"], check=True)
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(only("opa") | {"opa": {"image": {"repository": "acme/opa", "tag": "1"}}}))
+    mine = ["-f", str(values)]
+    made = sfmctl.run("images", "bundle", str(tmp_path / "bundle"), *sfmctl.values, *mine, "-o", "json")
+    assert made.code == 0, made.err
+    assert [image["ref"] for image in made.document["images"]] == ["acme/opa:1"]
+    subprocess.run(["docker", "rmi", "acme/opa:1"], check=True, capture_output=True)
+
+    absent = sfmctl.run("images", "preload", *sfmctl.values, *mine, "--yes")
+    assert (absent.code, "SFM-IMG-001" in absent.err) == (3, True), absent.err
+    archive = ["--archive", str(tmp_path / "bundle")]
+    ran = sfmctl.run("images", "preload", *sfmctl.values, *mine, *archive, "--yes", "-o", "json")
+    assert ran.code == 0, ran.err
+    again = sfmctl.run("images", "preload", *sfmctl.values, *mine, *archive, "--yes", "-o", "json")
+    assert (again.code, again.document["changed"]) == (0, 0), again.err
+
+
+def only(*names: str) -> dict[str, Any]:
+    """Values with only these components switched on, and somebody else's address for what they need of others."""
+    everything = ("postgres", "pgpool", "redis", "kafka", "vault", "opa", "etcd", "prometheus", "grafana")
+    return {name: {"enabled": False} for name in everything if name not in names}
+
+
 def test_what_is_wrong_before_the_start_is_said_with_its_code(sfmctl: Sfmctl, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("opa: {replicaz: 2}\n")
@@ -241,6 +269,38 @@ def test_reset_names_what_blocks_the_namespace_and_clears_it_only_when_told(sfmc
     again = sfmctl.run("reset", "--yes", "-o", "json")
     assert again.code == 0, again.err
     assert again.document["changed"] == 0
+
+
+def test_a_vault_that_has_to_be_opened_says_so_and_is_opened(sfmctl: Sfmctl, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(only("vault") | {"vault": RAFT, "global": {"tls": {"enabled": True}}}))
+    mine = [*sfmctl.values, "-f", str(values)]
+    ran = sfmctl.run("deploy", *mine, "--yes", "-o", "json")
+    assert ran.code == 3, ran.out + ran.err
+    failed = next(one for one in ran.document["outcomes"] if one["result"] == "failed")
+    assert (failed["code"], "not initialised" in failed["detail"]) == ("SFM-VLT-001", True)
+    assert sfmctl.run("vault", "status").code == 3
+
+    identity = pyrage.x25519.Identity.generate()
+    sealed = tmp_path / "keys.age"
+    init = ["vault", "init", "--shares", "3", "--threshold", "2", "--out", str(sealed), "-o", "json"]
+    wrong = sfmctl.run(*init, "--age", "age1nonsense")
+    assert (wrong.code, "SFM-VLT-005" in wrong.err, sealed.exists()) == (2, True, False), wrong.err
+    made = sfmctl.run(*init, "--age", str(identity.to_public()))
+    assert made.code == 0, made.err
+    keys = json.loads(pyrage.decrypt(sealed.read_bytes(), [identity]))
+    assert not [key for key in (*keys["unseal_keys"], keys["root_token"]) if key in made.out + made.err]
+    assert sfmctl.run(*init, "--age", str(identity.to_public())).code == 2
+
+    short = sfmctl.run("vault", "unseal", "--timeout", "5", stdin=keys["unseal_keys"][0])
+    assert (short.code, "SFM-VLT-004" in short.err) == (3, True), short.err
+    opened = sfmctl.run("vault", "unseal", "-o", "json", stdin="\n".join(keys["unseal_keys"]))
+    assert opened.code == 0, opened.err
+    assert [node["sealed"] for node in opened.document["nodes"]] == [False]
+    assert sfmctl.run("deploy", *mine, "--yes", "-o", "json").code == 0
+    for path in (sfmctl.home / "state").rglob("*"):
+        text = path.read_text() if path.is_file() else ""
+        assert not [key for key in (*keys["unseal_keys"], keys["root_token"]) if key in text], path
 
 
 def test_reset_to_nothing(sfmctl: Sfmctl) -> None:
