@@ -24,8 +24,9 @@ from sfmd.store.database import Cursor, Failure
 from sfmd.store.statements import Statement
 
 FILE = "memory.sqlite3"
-PAGE_BYTES = 8192
-WAL_PAGES = 1024
+PAGE_BYTES = 16_384
+"""Record 011: with smaller pages some vector lengths waste half the disk."""
+WAL_PAGES = 512
 """Frames in the WAL at which it is written back: 8 MiB."""
 
 SAFE_FOR_SEVERAL = (3, 51, 3)
@@ -57,6 +58,8 @@ class SqliteLink:
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         self.raw = apsw.Connection(str(path), flags=flags, statementcachesize=200)
         self.raw.set_busy_timeout(BUSY_MS)
+        # Without this SQLite prepares a join anew whenever its parameters change: 30 microseconds instead of one.
+        self.raw.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         self.raw.execute(f"PRAGMA cache_size=-{cache_kib}")
         if read_only:
             self.raw.execute("PRAGMA query_only=ON")

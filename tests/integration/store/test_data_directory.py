@@ -20,7 +20,7 @@ from sfmd.store.apsw_dialect import engine_on
 from sfmd.store.migrate import SCRIPTS, migrate
 from sfmd.store.open import open_store, schema_revision
 from sfmd.store.schema import METADATA, REVISION
-from sfmd.store.sqlite import FILE, PAGE_BYTES, SAFE_FOR_SEVERAL, lib_version
+from sfmd.store.sqlite import FILE, SAFE_FOR_SEVERAL, lib_version
 from testing.log_rows import make_namespace, store_one
 
 HOLD = """
@@ -98,8 +98,9 @@ def test_the_database_is_set_up_as_documented(tmp_path: Path) -> None:
     cursor = store._writer.cursor
     pragmas = ("page_size", "journal_mode", "synchronous", "secure_delete", "wal_autocheckpoint")
     found = {p: cursor.execute(f"PRAGMA {p}").fetchall()[0][0] for p in pragmas}  # type: ignore[attr-defined]
+    assert store._writer.raw.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1, "joins stay prepared"
     store.close()
-    assert found == {"page_size": PAGE_BYTES, "journal_mode": "wal", "synchronous": 2, "secure_delete": 1,
+    assert found == {"page_size": 16_384, "journal_mode": "wal", "synchronous": 2, "secure_delete": 1,
                      "wal_autocheckpoint": 0}  # fmt: skip
 
 
