@@ -76,20 +76,21 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        tls = tls_of(settings)
         service = await MemorySystemBuilder(settings).build()
         try:
-            await self._serve(service, started_s)
+            await self._serve(service, tls, started_s)
         finally:
             self._ready = False
             await service.close()
             (settings.data_dir / RUNNING).unlink(missing_ok=True)
             log.info("stopped")
 
-    async def _serve(self, service: MemoryService, started_s: float) -> None:
+    async def _serve(self, service: MemoryService, tls: Tls, started_s: float) -> None:
         settings = self._settings
         tokens = TokenFile(settings.tokens, time.time)
         made = first_token(settings, tokens)
-        tls, metrics = tls_of(settings), Metrics()
+        metrics = Metrics()
         metrics.watch_service(service.stats)
         service.meters.on_group = metrics.group_commit
         options = ServerOptions(
@@ -155,7 +156,6 @@ def run(settings: Settings) -> None:
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
-    gc.enable()
     try:
         import uvloop  # noqa: PLC0415 - where the platform has it
     except ImportError:

@@ -131,10 +131,12 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 def serve(given: argparse.Namespace) -> int:
     """`sfmd serve`."""
-    gc.disable()  # while modules are loaded: nothing that an import makes is garbage; `run_daemon` turns it on again
-    settings = settings_of(given)
-    from sfmd.daemon import run as run_daemon  # noqa: PLC0415
-
+    gc.disable()  # while modules are loaded: nothing that an import makes is garbage
+    try:
+        settings = settings_of(given)
+        from sfmd.daemon import run as run_daemon  # noqa: PLC0415
+    finally:
+        gc.enable()
     run_daemon(settings)
     return exits.OK
 

@@ -102,7 +102,7 @@ def payload(memory: MemoryInput, limits: Limits) -> None:
             E.TOO_LARGE,
             f"payload has {len(memory.payload)} bytes; SOMA_LIMITS__PAYLOAD_BYTES allows {limits.payload_bytes}",
         )
-    if memory.content_type.startswith(JSON_TYPE):
+    if memory.content_type == JSON_TYPE or memory.content_type.partition(";")[0].strip().lower() == JSON_TYPE:
         try:
             from_json(memory.payload, allow_inf_nan=False, cache_strings="none")
         except ValueError as error:

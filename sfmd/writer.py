@@ -90,6 +90,7 @@ class Writer:
         self._busy = False
         self._rested = asyncio.Event()
         self._waiting = 0
+        self._room = asyncio.Event()
         self._crowd = 1
         self._closing = False
         self._last_at_s = 0.0
@@ -108,14 +109,16 @@ class Writer:
         """Items in the queue or being committed."""
         return self._waiting
 
-    async def submit(self, command: Command) -> Any:
-        """Queue a command and wait for its reply. Refused: BUSY, STOPPING, STORE_DOWN, and what the command decides."""
-        if self._closing:
-            raise Refused(E.STOPPING)
-        if self.failure:
-            raise Refused(E.STORE_DOWN, self.failure)
-        if self._waiting and self._waiting + command.size > self._queue_items:
-            raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
+    async def submit(self, command: Command, *, patient: bool = False) -> Any:
+        """Queue a command and wait for its reply. Refused: BUSY, STOPPING, STORE_DOWN, and what the command decides.
+
+        `patient` waits for room in a full queue: a stream that was admitted is slowed down, not broken off.
+        """
+        while self._full(command.size):
+            if not patient:
+                raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
+            self._room.clear()
+            await self._room.wait()
         command.future = self._loop.create_future()
         self._waiting += command.size
         self._pending.append(command)
@@ -123,9 +126,17 @@ class Writer:
         # A caller that goes away does not take back what is being committed: others' replies ride on the same group.
         return await command.future
 
+    def _full(self, size: int) -> bool:
+        if self._closing:
+            raise Refused(E.STOPPING)
+        if self.failure:
+            raise Refused(E.STORE_DOWN, self.failure)
+        return self._waiting > 0 and self._waiting + size > self._queue_items
+
     async def close(self) -> None:
         """Commit what was taken, then end the thread."""
         self._closing = True
+        self._room.set()
         while self._pending or self._busy:
             self._consider()
             await self._rested.wait()
@@ -168,7 +179,13 @@ class Writer:
     def _run(self) -> None:
         while (group := self._groups.get()) is not None:
             for part in _parts(group):
-                self._answer(self._commit_part(part))
+                try:
+                    answers = self._commit_part(part)
+                except Exception as bug:  # nobody may wait for ever: the group is refused, and every later one
+                    log.exception("writer_failed")
+                    self.failure = "the writer failed; restart the daemon"
+                    answers = [(command, None, bug) for command in part]
+                self._answer(answers)
             self._loop.call_soon_threadsafe(self._rest)
 
     def _rest(self) -> None:
@@ -250,6 +267,7 @@ class Writer:
         """On the loop: one wake-up for a whole group."""
         if seq > self.applied.seq:
             self.applied.advance(seq)
+        self._room.set()
         for command, reply, error in answers:
             self._waiting -= command.size
             if command.future.done():

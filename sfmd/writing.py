@@ -213,7 +213,7 @@ class Writing:
             while len(flying) >= CHUNKS_IN_FLIGHT:
                 seen(await flying.pop(0))
             prepared = await self._prepare(chunk, space, inline=False)
-            flying.append(asyncio.create_task(self._submit(caller, space, prepared, taken - len(chunk))))
+            flying.append(asyncio.create_task(self._submit(caller, space, prepared, taken - len(chunk), patient=True)))
             chunk = []
 
         try:
@@ -325,10 +325,12 @@ class Writing:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, prepare, memories, space.namespace, self._embedders, self._limits)
 
-    async def _submit(self, caller: Caller, space: Space, prepared: Prepared, first_index: int) -> list[ItemResult]:
+    async def _submit(
+        self, caller: Caller, space: Space, prepared: Prepared, first_index: int, *, patient: bool = False
+    ) -> list[ItemResult]:
         started = self._meters.now()
         command = StoreCommand(space, caller.principal, prepared.items, prepared.vectors, first_index)
-        results: list[ItemResult] = await self._writer.submit(command)
+        results: list[ItemResult] = await self._writer.submit(command, patient=patient)
         self._meters.store_s.add(self._meters.now() - started)
         for item in results:
             self._meters.outcomes[item.result.outcome.value] += 1

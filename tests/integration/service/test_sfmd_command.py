@@ -1,0 +1,233 @@
+"""The sfmd program as a user runs it: first start, drain, check, backup, restore, tokens, errors in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import pytest
+
+from sfmd import main
+from sfmd.rpc.client import Client, pb
+from sfmd.rpc.failure import CallFailed
+from sfmd.rpc.profile import Profile
+from sfmd.store.sqlite import FILE
+from testing.daemon import DaemonProcess, daemon
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed and how it ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Sfmd = Callable[..., Done]
+
+
+@pytest.fixture
+def sfmd(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Sfmd:
+    """Runs a command of `sfmd` in this process, which saves a start of Python for each."""
+
+    def run_command(*arguments: str | Path, data_dir: Path, **settings: str) -> Done:
+        with monkeypatch.context() as patched:
+            for name in [n for n in os.environ if n.startswith(("SOMA_", "SFM_"))]:
+                patched.delenv(name)
+            for name, value in settings.items():
+                patched.setenv(name, value)
+            capsys.readouterr()
+            code = main.run([*map(str, arguments), "--data-dir", str(data_dir)])
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return run_command
+
+
+def sfmd_process(*arguments: str | Path, data_dir: Path, **settings: str) -> Done:
+    """Runs a command in a process of its own: `serve` sets up logging and signals."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("SOMA_", "SFM_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "sfmd.main", *map(str, arguments), "--data-dir", str(data_dir)],
+        capture_output=True, text=True, check=False, timeout=120, env=env | settings,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def fill(profile: Profile, count: int = 30) -> None:
+    with Client(profile) as client:
+        client.create_namespace("notes", embedder="hash-v1")
+        client.store_many(
+            "notes",
+            [pb.MemoryInput(id=f"m{n}", payload=b"{}", text=f"note number {n}", importance=n) for n in range(count)],
+        )
+
+
+def test_the_first_start_makes_keys_tokens_and_store_for_the_owner_alone(tmp_path: Path) -> None:
+    with daemon(tmp_path) as running:
+        fill(running.profile())
+        private = ("token", "tokens.json", "daemon.json", FILE)
+        assert {stat.S_IMODE((running.data_dir / name).stat().st_mode) for name in private} == {0o600}
+        assert stat.S_IMODE(running.data_dir.stat().st_mode) == 0o700
+        assert json.loads(running.http("/healthz")[1])["healthy"]
+        second = sfmd_process("serve", "--port", "0", "--http-port", "0", data_dir=running.data_dir)
+        assert second.returncode == 2
+        assert "SFM-MEM-031" in second.stderr
+        assert str(running.pid) in second.stderr
+        assert "Traceback" not in second.stderr
+        token = (running.data_dir / "token").read_text().strip()
+        assert running.stop() == 0
+    lines = [json.loads(line) for line in running.log.read_text().splitlines()]
+    (summary,) = [line for line in lines if line["event"] == "serving"]
+    assert summary["data_dir"] == str(running.data_dir)
+    assert lines[-1]["event"] == "stopped"
+    assert token not in running.log.read_text()
+    assert not (running.data_dir / "daemon.json").exists()
+
+
+def test_sigterm_ends_a_watch_and_exits_0_and_a_restart_has_everything(tmp_path: Path) -> None:
+    process = DaemonProcess(tmp_path, settings={"SOMA_GRPC__DRAIN_S": "30"}).start()
+    fill(process.profile())
+    seen: list[str] = []
+
+    def follow() -> None:
+        with Client(process.profile()) as client:
+            try:
+                seen.extend(change.op for change in client.watch("notes"))
+            except CallFailed as failed:
+                seen.append(failed.code.code)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    while "created" not in seen and len(seen) < 20:
+        thread.join(0.01)
+    assert process.stop() == 0
+    thread.join(30)
+    assert seen[-1] == "SFM-MEM-028"
+    process.start()
+    with Client(process.profile()) as client:
+        assert client.recall("notes", "note number 7", k=1).hits[0].id == "m7"
+        assert client.stats("notes").namespaces[0].live == 30
+    os.kill(process.pid, signal.SIGINT)  # as good as SIGTERM
+    assert process.stop() == 0
+
+
+def test_backup_while_serving_and_restore_elsewhere(tmp_path: Path, sfmd: Sfmd) -> None:
+    copy, elsewhere = tmp_path / "copy", tmp_path / "elsewhere" / "data"
+    with daemon(tmp_path / "one") as running:
+        fill(running.profile())
+        made = sfmd("backup", copy, "-o", "json", data_dir=running.data_dir)
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout)["last_seq"] >= 31
+        again = sfmd("backup", copy, data_dir=running.data_dir)
+        assert (again.returncode, "exists" in again.stderr) == (2, True)
+    restored = sfmd("restore", copy, data_dir=elsewhere)
+    assert restored.returncode == 0, restored.stderr
+    assert sfmd("check", data_dir=elsewhere).returncode == 0
+    with daemon(tmp_path / "elsewhere") as running, Client(running.profile()) as client:
+        assert client.recall("notes", "note number 3", k=1).hits[0].id == "m3"
+
+
+def test_check_holds_digests_log_and_segments_together(tmp_path: Path, sfmd: Sfmd) -> None:
+    with daemon(tmp_path) as running:
+        fill(running.profile())
+        beside = sfmd("check", data_dir=running.data_dir)
+        assert (beside.returncode, "a daemon has them open" in beside.stdout) == (0, True)
+    good = sfmd("check", "-o", "json", data_dir=running.data_dir)
+    report = json.loads(good.stdout)
+    assert (good.returncode, report["problems"], report["memories"]) == (0, [], 30)
+    assert "30 rows" in report["segments"][0]
+    link = apsw.Connection(str(running.data_dir / FILE))
+    link.execute("UPDATE memory_changes SET payload = 'x' WHERE id = 'm5'")
+    link.close()
+    bad = sfmd("check", data_dir=running.data_dir)
+    assert bad.returncode == 3
+    assert "m5" in bad.stdout
+
+
+def test_segments_that_were_damaged_are_rebuilt_not_believed(tmp_path: Path, sfmd: Sfmd) -> None:
+    with daemon(tmp_path) as running:
+        fill(running.profile())
+    damaged = [p for p in (running.data_dir / "segments").rglob("*") if p.is_file() and p.stat().st_size > 64]
+    assert damaged
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-16])
+    found = sfmd("check", data_dir=running.data_dir)
+    assert "unusable" in found.stdout
+    with daemon(tmp_path) as running, Client(running.profile()) as client:
+        assert client.recall("notes", "note number 9", k=1).hits[0].id == "m9"
+        assert client.stats("notes").namespaces[0].live == 30
+
+
+def test_tokens_are_made_listed_and_revoked(tmp_path: Path, sfmd: Sfmd) -> None:
+    with daemon(tmp_path) as running:
+        fill(running.profile(), 1)
+        made = sfmd("token", "create", "--principal", "reader", "--verb", "read", "--namespace", "notes",
+                    data_dir=running.data_dir)  # fmt: skip
+        assert made.returncode == 0
+        token = made.stdout.strip()
+        file = tmp_path / "reader-token"
+        file.write_text(token)
+        with Client(running.profile(str(file))) as client:
+            assert client.recall("notes", "note", k=1).hits
+            with pytest.raises(CallFailed) as denied:
+                client.delete("notes", "m0")
+            assert denied.value.code.code == "SFM-MEM-022"
+            listed = sfmd("token", "list", "-o", "json", data_dir=running.data_dir)
+            (record,) = [t for t in json.loads(listed.stdout)["tokens"] if t["principal"] == "reader"]
+            assert token not in listed.stdout
+            assert sfmd("token", "revoke", record["key"], data_dir=running.data_dir).returncode == 0
+            with pytest.raises(CallFailed) as revoked:
+                client.recall("notes", "note", k=1)
+            assert revoked.value.code.code == "SFM-MEM-021"
+        assert "revoked" in sfmd("token", "list", data_dir=running.data_dir).stdout
+
+
+BAD: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
+    (("serve", "--port", "70000"), {}, 2, "SFM-MEM-032"),
+    (("serve",), {"SOMA_GRPC__PORT": "x"}, 2, "SOMA_GRPC__PORT"),
+    (("serve", "--config", "/none.toml"), {}, 2, "cannot be read"),
+    (("check",), {}, 2, "holds no store"),
+    (("backup", "copy"), {}, 2, "holds no store"),
+    (("restore", "/none"), {}, 2, "is no backup"),
+    (("token", "revoke", "nobody"), {}, 2, "SFM-MEM-011"),
+    (("token", "create", "--principal", "a b"), {}, 2, "SFM-MEM-011"),
+    (("token", "create", "--principal", "a", "--verb", "fly"), {}, 2, "SFM-MEM-011"),
+    (("nonsense",), {}, 2, "invalid choice"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "settings", "code", "words"), BAD, ids=[" ".join(b[0]) for b in BAD])
+def test_bad_input_is_a_line_with_a_code(arguments: tuple[str, ...], settings: dict[str, str], code: int, words: str,
+                                         tmp_path: Path, sfmd: Sfmd) -> None:  # fmt: skip
+    done = sfmd(*arguments, data_dir=tmp_path / "data", **settings)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_daemon_that_cannot_be_set_up_says_why_and_lets_go(tmp_path: Path, sfmd: Sfmd) -> None:
+    data = tmp_path / "data"
+    half = sfmd_process("serve", "--port", "0", data_dir=data, SOMA_TLS__CERT_FILE="/none.pem", SOMA_HTTP__PORT="0")
+    assert half.returncode == 2
+    assert "SOMA_TLS__KEY_FILE" in half.stderr
+    assert "Traceback" not in half.stderr
+    assert sfmd("check", data_dir=data).returncode == 0
+
+
+def test_migrate_says_what_it_did(tmp_path: Path, sfmd: Sfmd) -> None:
+    first = sfmd("migrate", "-o", "json", data_dir=tmp_path / "data")
+    assert first.returncode == 0, first.stderr
+    again = sfmd("migrate", data_dir=tmp_path / "data")
+    assert "already" in again.stdout
