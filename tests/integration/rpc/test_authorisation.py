@@ -1,8 +1,10 @@
 """Who may call what: every method of the descriptor, against missing, wrong and insufficient tokens."""
 
+import asyncio
+
 import pytest
 
-from sfmd.auth import VERBS
+from sfmd.auth import LOOK_EVERY_S, VERBS
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.rules import RULES
 from testing.calls import METHODS, REQUESTS, RawChannel
@@ -49,6 +51,7 @@ async def test_an_expired_and_a_revoked_token_open_nothing(served):
     good = served.profile()
     assert codes(await outcomes(good))["Get"] != "SFM-MEM-021"
     served.tokens.revoke("tester")
+    await asyncio.sleep(LOOK_EVERY_S)
     assert codes(await outcomes(good)) == dict.fromkeys(METHODS, "SFM-MEM-021")
 
 
