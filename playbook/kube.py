@@ -8,6 +8,7 @@ port-forward, proxy). Objects are plain JSON: what the API server said, nothing 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ READ_METHODS = frozenset({"GET", "HEAD"})
 ACTING = frozenset({"exec", "attach", "portforward", "proxy"})
 CONNECT_S = 3.0
 READ_S = 15.0
+READ_RETRIES = 2
+RETRY_S = 0.5
 MANAGER = "sfmctl"
 Json = dict[str, Any]
 
@@ -69,7 +72,18 @@ class Reader:
         """Let the connections go."""
         self._rest.pool_manager.clear()
 
-    def _send(
+    def _send(self, method: str, path: str, *arguments: Any, **named: Any) -> Any:
+        """`_once`, and for a read again when the API server was only busy or refused the connection."""
+        for _ in range(READ_RETRIES if method in READ_METHODS else 0):
+            try:
+                return self._once(method, path, *arguments, **named)
+            except Unknown as unknown:
+                if unknown.code != "SFM-K8S-001" or "timed out" in unknown.why:
+                    raise
+            time.sleep(RETRY_S)
+        return self._once(method, path, *arguments, **named)
+
+    def _once(
         self,
         method: str,
         path: str,

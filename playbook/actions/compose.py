@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from playbook.engine import Hands
 
 PROJECT = "soma-infra"
+SMOKE = ("smoke", "smoke-redis", "smoke-kafka")
+"""Services of the stack's profile `smoke`: clients that ask one real question and end."""
 
 
 def program(shell: Shell) -> list[str]:
@@ -28,7 +31,7 @@ def program(shell: Shell) -> list[str]:
 
 
 def reset(hands: Hands, params: Mapping[str, Any]) -> str:
-    """Take the stack down with its named volumes, bring it up, and wait until every service is healthy."""
+    """Take the stack down with its named volumes, bring it up, wait until all is healthy, and ask it real questions."""
     target, shell = hands.target, hands.shell
     base = [*program(shell), "--project-name", PROJECT, "--file", str(compose_file(target))]
     try:
@@ -38,15 +41,48 @@ def reset(hands: Hands, params: Mapping[str, Any]) -> str:
         raise Trouble("SFM-CMP-001", "the compose stack could not be taken down", why=failed.told) from failed
     try:
         hands.tell("bringing it up")
-        shell.run([*base, "up", "--detach", "--wait"], timeout_s=max(60.0, hands.left_s - 10))
-        listed = shell.run([*base, "ps", "--all", "--format", "json"], timeout_s=30).stdout
+        shell.run([*base, "up", "--detach"], timeout_s=max(60.0, hands.left_s - 10))
+        services = healthy(hands)
+        for name in SMOKE:
+            hands.tell(f"asking a real question: {name}")
+            shell.run([*base, "run", "--rm", "-T", name], timeout_s=90)
     except CommandFailed as failed:
         raise Trouble("SFM-CMP-002", "the compose stack did not come up", why=failed.told) from failed
-    services = parsed(listed)
-    bad = [f"{s['Service']} is {s['State']} {s.get('Health', '')}".strip() for s in services if not well(s)]
-    if bad or not services:
-        raise Trouble("SFM-CMP-002", "the compose stack did not come up", why="\n".join(bad) or "no service runs")
-    return f"{len(services)} services are up and healthy"
+    return f"{services} services are up, healthy, and answer"
+
+
+def containers(shell: Shell) -> list[dict[str, Any]]:
+    """The stack's containers as `docker inspect` shows them."""
+    label = f"label=com.docker.compose.project={PROJECT}"
+    ids = shell.run(["docker", "ps", "--all", "--quiet", "--filter", label], timeout_s=20).stdout.split()
+    return list(json.loads(shell.run(["docker", "inspect", *ids], timeout_s=20).stdout)) if ids else []
+
+
+def judge(found: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Of the containers: who is not healthy yet, and who ended with an error (which waiting will not mend)."""
+    waiting, ended = [], []
+    for one in found:
+        name, state = one["Name"].lstrip("/"), one["State"]
+        health = (state.get("Health") or {}).get("Status", "")
+        if state["Status"] == "exited" and state.get("ExitCode"):
+            ended.append(f"{name} ended with {state['ExitCode']}")
+        elif state["Status"] not in ("running", "exited") or health not in ("", "healthy"):
+            waiting.append(f"{name} is {health or state['Status']}")
+    return waiting, ended
+
+
+def healthy(hands: Hands) -> int:
+    """Wait until every container runs healthy or ended well; how many run."""
+    while True:
+        found = containers(hands.shell)
+        waiting, ended = judge(found)
+        if ended or (waiting and hands.left_s <= 0) or not found:
+            why = "\n".join([*ended, *waiting]) or "no container runs"
+            raise Trouble("SFM-CMP-002", "the compose stack did not come up", why=why)
+        if not waiting:
+            return sum(one["State"]["Status"] == "running" for one in found)
+        hands.tell("\n".join(waiting))
+        time.sleep(2)
 
 
 def compose_file(target: Target) -> Any:
@@ -55,18 +91,3 @@ def compose_file(target: Target) -> Any:
     if not path.is_file():
         raise Trouble("SFM-CLI-021", f"there is no {path}")
     return path
-
-
-def parsed(listed: str) -> list[dict[str, Any]]:
-    """`ps --format json` of either compose program: one list, or one object a line."""
-    text = listed.strip()
-    if text.startswith("["):
-        return list(json.loads(text))
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
-def well(service: Mapping[str, Any]) -> bool:
-    """Whether a service runs and is healthy, or was a job that ended with 0."""
-    if service["State"] == "exited":
-        return service.get("ExitCode") == 0
-    return service["State"] == "running" and service.get("Health", "") in ("", "healthy")

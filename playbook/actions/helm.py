@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 MARK = "sfmctl inputs "
 POD_OWNERS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"})
 HISTORY = 10
+ATTEMPTS = 3
+RETRY_S = 5.0
+TRANSIENT = (
+    "etcdserver: request timed out",
+    "etcdserver: leader changed",
+    "etcdserver: too many requests",
+    "TLS handshake timeout",
+    "connection reset by peer",
+    "http2: client connection lost",
+    "the server is currently unable to handle the request",
+    "net/http: request canceled",
+    "unexpected EOF",
+)
+"""What helm says when the API server was busy and the same command may well succeed a moment later."""
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -268,9 +283,26 @@ def upgrade(hands: Hands, params: Mapping[str, Any]) -> str:
         *value_arguments(target), "--description", MARK + inputs_digest(target), "--history-max", str(HISTORY),
         "--timeout", f"{max(30, int(hands.left_s) - 10)}s",
     ]  # fmt: skip
-    watched(hands, argv)
+    insistent(hands, argv)
     after = status(target, hands.shell)
     return f"{recovered}revision {after['version']} deployed" if after else "deployed"
+
+
+def insistent(hands: Hands, argv: list[str]) -> None:
+    """Run an upgrade again when the API server was only busy; what a cut-off try left pending is ours to free."""
+    for attempt in range(ATTEMPTS):
+        try:
+            watched(hands, argv)
+            return
+        except Trouble as trouble:
+            said = f"{trouble.what} {trouble.why}"
+            if attempt == ATTEMPTS - 1 or not any(words in said for words in TRANSIENT):
+                raise
+            hands.tell(f"the API server was busy, trying again: {trouble.why.splitlines()[-1]}")
+        time.sleep(RETRY_S)
+        left = status(hands.target, hands.shell)
+        if left and left["info"]["status"].startswith("pending"):
+            recover(hands)
 
 
 def watched(hands: Hands, argv: list[str]) -> None:

@@ -28,6 +28,8 @@ CRASHES_TERMINAL = 3
 CONFIG_GRACE_S = 30.0
 LOG_LINES = 12
 POLL_S = 1.5
+AWAY_S = 60.0
+"""How long the API server may be away while we wait, before that is an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,8 +283,20 @@ def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[
     """
     namespace, before = hands.target.namespace, ""
     suspects: set[str] = set()
+    away_since = 0.0
     while True:
-        found = unready(hands.api, hands.target)
+        try:
+            found = unready(hands.api, hands.target)
+            away_since = 0.0
+        except Unknown as unknown:
+            away_since = away_since or time.monotonic()
+            if unknown.code != "SFM-K8S-001" or time.monotonic() - away_since > AWAY_S:
+                raise
+            hands.tell(f"the API server does not answer: {unknown.why}")
+            if until():
+                return []
+            time.sleep(POLL_S)
+            continue
         bad = {f"{u.kind}/{u.name}/{u.code}" for u in found if u.code}
         if bad & suspects:
             trouble = terminal_trouble(hands.api, namespace, found)
