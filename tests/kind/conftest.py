@@ -61,7 +61,7 @@ class Sfmctl:
         """The command line of one run."""
         return [sys.executable, "-m", "sfmctl.app", *arguments]
 
-    def run(self, *arguments: str, timeout_s: float = 900, stdin: str = "") -> Ran:
+    def run(self, *arguments: str, timeout_s: float = 1500, stdin: str = "") -> Ran:
         """Run it to its end."""
         started = time.monotonic()
         done = subprocess.run(
@@ -74,7 +74,7 @@ class Sfmctl:
         """`sfmctl up --mode dev` with this machine's values."""
         return self.run("up", "--mode", "dev", *self.values, "--yes", "-o", "json", *more)
 
-    def interrupted(self, *arguments: str, when: str, timeout_s: float = 300) -> Ran:
+    def interrupted(self, *arguments: str, when: str, timeout_s: float = 1200) -> Ran:
         """Run it, and send ^C as soon as its progress says `when`."""
         started = time.monotonic()
         process = subprocess.Popen(
