@@ -1,4 +1,4 @@
-"""What a real API server says of the charts: every mode is accepted without a Pod Security warning, and a second upgrade
+"""What a real API server says of the charts: every mode passes without a Pod Security warning, and a second upgrade
 with the same values changes nothing at all.
 
 No pod runs for it: dry runs make none, and the namespace of the upgrade test has a quota of no pods. The cluster is the

@@ -255,3 +255,13 @@ spec:
 {{- range $headless -}}{{- $names = append $names (printf "*.%s.%s.svc.%s" . $ns $domain) -}}{{- end -}}
 {{- toJson (append $names "localhost") -}}
 {{- end -}}
+
+{{/* Who issues the certificates: chart, cert-manager or existing. "auto" stays with an authority that the chart made. */}}
+{{- define "soma.tlsSource" -}}
+{{- $source := .Values.global.tls.source -}}
+{{- if eq $source "auto" -}}
+{{- $old := lookup "v1" "Secret" .Release.Namespace (printf "%s-ca" .Release.Name) -}}
+{{- $source = ternary "cert-manager" "chart" (and (not $old) (.Capabilities.APIVersions.Has "cert-manager.io/v1")) -}}
+{{- end -}}
+{{- $source -}}
+{{- end -}}
