@@ -48,8 +48,9 @@ stop: ## Stop the memory daemon that `make run` started
 test: $(VENV)/dev.ok ## The tests on a real Kind cluster
 	@$(BIN)/pytest -m kind tests/kind
 
-bench: $(VENV)/dev.ok ## Measure the core and the service (BENCH_ARGS=--quick for a few minutes)
+bench: $(VENV)/dev.ok ## Measure the core, the store and the service (BENCH_ARGS=--quick for a few minutes)
 	@$(BIN)/python -m bench.core $(BENCH_ARGS)
+	@$(BIN)/python -m bench.store --quick
 	@test ! -f bench/service.py || $(BIN)/python -m bench.service $(BENCH_ARGS)
 
 bench-guard: $(VENV)/dev.ok ## Fail when the core is slower than the committed baseline

@@ -36,6 +36,8 @@ OLDEST = (3, 35, 0)
 """Older SQLite lacks what the statements need."""
 
 BUSY_MS = 10_000
+PATIENCE_MS = 1_000
+"""How long a write may wait for readers, once, before a WAL that has to be reset is left for later."""
 WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 4 * 1024
 ROWS_PER_STEP = (256, 64, 16, 4, 1)
 """Rows of one INSERT. Every step of SQLite gives the interpreter's lock away and waits to get it back, up to
@@ -94,19 +96,28 @@ class SqliteDatabase:
         self.several = self.version >= SAFE_FOR_SEVERAL
         self._synchronous = synchronous
         self._wal_pages = 0
+        self._checkpoint_at = WAL_PAGES
         self._erase_due = False
         self._writer: SqliteLink | None = None
 
     def writer(self) -> SqliteLink:
         new = not self.path.exists()
         link = SqliteLink(self.path, read_only=False, cache_kib=WRITER_CACHE_KIB)
+        try:
+            self._set_up(link, new=new)
+        except BaseException:
+            link.close()
+            raise
+        self._writer = link
+        return link
+
+    def _set_up(self, link: SqliteLink, *, new: bool) -> None:
         if new:
             link.raw.execute(f"PRAGMA page_size={PAGE_BYTES}")
         if not self.several:
             link.raw.execute("PRAGMA locking_mode=EXCLUSIVE")
         mode = link.cursor.execute("PRAGMA journal_mode=WAL").fetchall()[0][0]
         if mode != "wal":
-            link.close()
             raise Refused(
                 E.STORE_DOWN, f"the file system of {self.path.parent} cannot hold a WAL (journal mode {mode})"
             )
@@ -120,8 +131,6 @@ class SqliteDatabase:
         link.raw.set_wal_hook(self._note_wal)
         link.raw.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         self._settle()
-        self._writer = link
-        return link
 
     def _settle(self) -> None:
         """The file is the owner's alone, and its name and the WAL's are on disk: SQLite syncs the directory too, but
@@ -150,10 +159,9 @@ class SqliteDatabase:
                 start += size
 
     def committed(self, *, erase: bool) -> None:
-        self._erase_due = self._erase_due or erase
-        if self._erase_due:
-            self._erase_due = not self._truncate_wal()
-        elif self._wal_pages >= WAL_PAGES:
+        if erase or self._erase_due:
+            self._erase_due = not self._truncate_wal(PATIENCE_MS if erase else 0)
+        elif self._wal_pages >= self._checkpoint_at:
             self._checkpoint()
 
     def failure(self, error: Exception) -> Failure:
@@ -168,35 +176,42 @@ class SqliteDatabase:
         return Failure(Refused(E.BUG, f"the store's statement failed: {type(error).__name__}: {error}"), False)
 
     def closing(self) -> None:
-        self._truncate_wal()
+        self._truncate_wal(BUSY_MS)
 
     def _note_wal(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        if pages < self._wal_pages:  # it began anew
+            self._checkpoint_at = WAL_PAGES
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        """Write the WAL back without waiting for readers; a WAL that readers kept from resetting is waited
-        for.
+        """Write the WAL back without waiting for readers. Where one of them needs old pages (a backup does), it grows
+        and is tried again later; at sixteen times its size a write waits for them, within PATIENCE_MS.
         """
-        patient = self._wal_pages >= 16 * WAL_PAGES
-        mode = apsw.SQLITE_CHECKPOINT_RESTART if patient else apsw.SQLITE_CHECKPOINT_PASSIVE
-        try:
-            self._checkpointed(mode)
-        except apsw.BusyError:
+        patient = self._checkpoint_at >= 16 * WAL_PAGES
+        written = self._written_back(
+            apsw.SQLITE_CHECKPOINT_RESTART if patient else apsw.SQLITE_CHECKPOINT_PASSIVE, PATIENCE_MS if patient else 0
+        )
+        if not written:
             log.warning("wal_busy", pages=self._wal_pages)
+            self._checkpoint_at = max(self._wal_pages, self._checkpoint_at) + WAL_PAGES
 
-    def _truncate_wal(self) -> bool:
+    def _truncate_wal(self, wait_ms: int) -> bool:
         """Whether the WAL is now empty; False while a reader (a backup, say) still needs it."""
-        try:
-            self._checkpointed(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except apsw.BusyError:
-            log.warning("wal_busy", pages=self._wal_pages)
-            return False
-        return True
+        return self._written_back(apsw.SQLITE_CHECKPOINT_TRUNCATE, wait_ms)
 
-    def _checkpointed(self, mode: int) -> None:
-        if self._writer is not None:
-            self._writer.raw.wal_checkpoint(mode=mode)
+    def _written_back(self, mode: int, wait_ms: int) -> bool:
+        """Whether the whole WAL is in the database now, waiting for readers so long at most."""
+        if self._writer is None:
+            return False
+        self._writer.raw.set_busy_timeout(wait_ms)
+        try:
+            frames, done = self._writer.raw.wal_checkpoint(mode=mode)
+        except apsw.BusyError:
+            return False
+        finally:
+            self._writer.raw.set_busy_timeout(BUSY_MS)
+        return bool(done >= frames)
 
 
 @cache

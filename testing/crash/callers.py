@@ -8,7 +8,7 @@ import struct
 import threading
 
 from sfmd.errors import E
-from sfmd.rpc.client import CallFailed, Client
+from sfmd.rpc.client import CallFailed, Client, Profile, Retry, Timeouts, pb
 from testing.crash.plan import Expected, Kind, Operation, live, operations
 
 NAMESPACE, DIM = "crash", 64
@@ -27,6 +27,7 @@ class Callers:
         self._client, self._expected = client, expected
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._versions_sent: dict[str, int] = {}
         self._acks = threading.Semaphore(0)
         self.unexpected: list[str] = []
         """Failures other than the daemon being gone."""
@@ -76,11 +77,27 @@ class Callers:
         if operation.kind is Kind.PURGE:
             client.purge(NAMESPACE, id_)
             return 0
-        payload = operation.payload
-        return client.store(
-            NAMESPACE, payload, id=id_, content_type="application/octet-stream", vector=vector_of(payload),
-            expected_version=versions.get(id_, 0),
-        ).version  # fmt: skip
+        self._versions_sent[operation.writer] = versions.get(id_, 0)
+        return store(client, operation, versions.get(id_, 0)).version
+
+    def unanswered(self) -> list[tuple[Operation, int]]:
+        """The stores that nobody heard of when the daemon died, with the version that each expected."""
+        waiting = (self._expected.in_flight.get(writer) for writer in self._versions_sent)
+        return [(o, self._versions_sent[o.writer]) for o in waiting if o is not None and o.kind is Kind.STORE]
+
+
+def store(client: Client, operation: Operation, expected_version: int) -> pb.StoreReply:
+    """Store with an idempotency key of the operation's own: sent again, it must not happen twice."""
+    payload = operation.payload
+    return client.store(
+        NAMESPACE, payload, id=operation.id, content_type="application/octet-stream", vector=vector_of(payload),
+        expected_version=expected_version, idempotency_key=f"{operation.writer}-{operation.number}",
+    )  # fmt: skip
+
+
+def connect(profile: Profile) -> Client:
+    """A client that tries once, since the tests decide what is sent again, and waits long on a busy machine."""
+    return Client(profile, timeouts=Timeouts(call_s=60.0), retry=Retry(attempts=1))
 
 
 def state_over(client: Client, id_: str) -> str:

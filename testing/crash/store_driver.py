@@ -139,10 +139,10 @@ def main() -> None:
     parser.add_argument("--acks", type=int, default=10**9)
     parser.add_argument("--wal-pages", type=int, default=sqlite.WAL_PAGES)
     given = parser.parse_args()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for `say`
     if given.serve:
         serve()
         return
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for `say`
     sqlite.WAL_PAGES = given.wal_pages
     drive(Path(given.folder), given.round, given.writers, synchronous=given.synchronous, acks=given.acks)
 

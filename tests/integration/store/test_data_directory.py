@@ -194,3 +194,22 @@ def test_the_wal_is_written_back_and_does_not_grow_for_ever(tmp_path: Path) -> N
     store.close()
     assert max(sizes) < 16 << 20, "60 MB were written through a WAL of 8 MB"
     assert not (tmp_path / f"{FILE}-wal").exists()
+
+
+def test_a_long_reader_lets_the_wal_grow_and_then_it_shrinks_again(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    ns = make_namespace(store)
+    wal = tmp_path / f"{FILE}-wal"
+    reader = apsw.Connection(str(tmp_path / FILE), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM memories").fetchall()
+    for number in range(120):
+        store_one(store, ns.ns_id, f"m{number}", os.urandom(200_000))
+    grown = wal.stat().st_size
+    reader.close()
+    for number in range(120, 360):
+        store_one(store, ns.ns_id, f"m{number}", os.urandom(200_000))
+    after = wal.stat().st_size
+    store.close()
+    assert grown > 20 << 20, "the reader's snapshot needs every page that was replaced"
+    assert after < grown + (12 << 20), "48 MB more went through a WAL that began anew"

@@ -50,7 +50,6 @@ def test_purged_bytes_leave_every_file_while_the_store_is_open(tmp_path: Path) -
 
 def test_a_purge_that_a_reader_delays_is_finished_by_the_next_write(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    store._writer.raw.set_busy_timeout(50)  # type: ignore[attr-defined]
     ns = make_namespace(store)
     store_one(store, ns.ns_id, "a", b"needle-under-a-reader")
     reader = apsw.Connection(str(tmp_path / FILE), flags=apsw.SQLITE_OPEN_READONLY)
