@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from sfmd.rpc.connection import SERVICE_PATH, channel_credentials, channel_options
-from sfmd.rpc.failure import CallFailed, failure
+from sfmd.rpc.failure import LOST_STATUS, CallFailed, failure
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.profile import Profile
 
@@ -66,20 +66,23 @@ class RawChannel:
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close(None)
 
-    async def send(self, method: str, messages: Iterable[bytes], *, timeout_s: float = 20.0,
+    async def send(self, method: str, messages: Sequence[bytes], *, timeout_s: float = 20.0,
                    metadata: tuple[tuple[str, str], ...] = ()) -> list[bytes]:  # fmt: skip
         """Send every message and return every reply. Raises CallFailed."""
         proof = (("authorization", f"Bearer {self._token}"),) if self._token else ()
         path = method if method.startswith("/") else SERVICE_PATH + method
-        call: Any = self._channel.stream_stream(path, None, None)(
-            iter(list(messages)), timeout=timeout_s, metadata=(*proof, *metadata)
-        )
-        try:
-            return [reply async for reply in call]
-        except grpc.RpcError as error:
-            raise failure(error) from error
+        while True:
+            call: Any = self._channel.stream_stream(path, None, None)(
+                iter(list(messages)), timeout=timeout_s, metadata=(*proof, *metadata)
+            )
+            try:
+                return [reply async for reply in call]
+            except grpc.RpcError as error:
+                failed: Any = error
+                if failed.details() != LOST_STATUS:  # else it was refused before it was written: ask again
+                    raise failure(error) from error
 
-    async def outcome(self, method: str, messages: Iterable[bytes], **how: Any) -> CallFailed | list[bytes]:
+    async def outcome(self, method: str, messages: Sequence[bytes], **how: Any) -> CallFailed | list[bytes]:
         """`send`, with the failure as a value."""
         try:
             return await self.send(method, messages, **how)

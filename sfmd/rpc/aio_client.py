@@ -19,6 +19,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import grpc
 import grpc.aio
 
+from sfmd.errors import E
 from sfmd.rpc import requests
 from sfmd.rpc.connection import (
     BATCH_ITEMS,
@@ -32,7 +33,7 @@ from sfmd.rpc.connection import (
     channel_options,
     cut,
 )
-from sfmd.rpc.failure import CallFailed, failure
+from sfmd.rpc.failure import LOST_STATUS, CallFailed, failure
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.health import check_request, status_of
 from sfmd.rpc.profile import Profile, load_profile
@@ -204,7 +205,7 @@ class AioClient:
         except asyncio.InvalidStateError:
             pass  # the daemon has answered already; its status comes below
         except grpc.RpcError as error:
-            raise failure(error) from error
+            raise await self._why(name, reply, failure(error)) from error
         except BaseException:
             call.cancel()
             raise
@@ -213,6 +214,23 @@ class AioClient:
         except grpc.RpcError as error:
             raise failure(error) from error
         return out
+
+    async def _why(self, name: str, reply: type[Any], failed: CallFailed) -> CallFailed:
+        """Why an upload was refused. grpc.aio loses the status when the daemon closes the stream during a write; an
+        upload without a message is then refused for the same reason, unless the reason was in the messages."""
+        if failed.status != "INTERNAL" or LOST_STATUS not in failed.message:
+            return failed
+        probe = self._method("stream_unary", name, reply)(
+            timeout=self.timeouts.call_s, metadata=call_metadata(self._proof())
+        )
+        try:
+            await probe.done_writing()
+            await probe
+        except grpc.RpcError as error:
+            again = failure(error)
+            if again.code != E.INVALID.code:
+                return again
+        return CallFailed(E.NOT_REACHED, "the daemon ended the upload before all of it was sent; send it again")
 
     async def _download(self, name: str, request: Any, reply: type[R], timeout_s: float) -> AsyncIterator[R]:
         send = self._method("unary_stream", name, reply)

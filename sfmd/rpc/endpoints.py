@@ -24,6 +24,7 @@ from sfmd.errors import E, Refused
 from sfmd.limits import CallLimits, InFlight
 from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
+from sfmd.rpc.drain import drain
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.rules import RULES, SERVICE, Rule
 from sfmd.rpc.status import GRPC_STATUS, message, trailing
@@ -89,6 +90,8 @@ class Endpoints:
                 finally:
                     self._streams.leave()
             except BaseException as error:
+                if isinstance(error, Refused):
+                    await drain(context)
                 await self._fail(call, context, error)
                 raise
 

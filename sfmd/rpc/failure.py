@@ -14,6 +14,9 @@ import grpc
 from sfmd.errors import CATALOGUE, Code, E
 from sfmd.rpc.status import CODE, NEXT, REQUEST_ID, RETRY_AFTER_MS
 
+LOST_STATUS = "Internal error from Core"
+"""What grpc.aio says instead of the status when the daemon closes a stream during a write."""
+
 _UNTRUSTED = ("certificate", "handshake", "ssl", "tsi_protocol", "peer name", "hostname")
 
 _FALLBACK: dict[grpc.StatusCode, Code] = {

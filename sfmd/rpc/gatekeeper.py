@@ -22,7 +22,8 @@ from sfmd.errors import E, Refused
 from sfmd.limits import InFlight
 from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
-from sfmd.rpc.rules import AUTHENTICATED, PUBLIC, RULES, SERVICE, STREAMING
+from sfmd.rpc.drain import MESSAGES, MESSAGES_OF_STRANGERS, drain
+from sfmd.rpc.rules import AUTHENTICATED, PUBLIC, RULES, SERVICE, STREAMING, UPLOADS
 from sfmd.rpc.status import GRPC_STATUS, REQUEST_ID, message, trailing
 
 if TYPE_CHECKING:
@@ -70,13 +71,15 @@ class Gatekeeper(_Interceptor):
         return handler
 
     def _refusal(self, method: str, refused: Refused, request_id: str, started_s: float) -> Any:
-        """A handler that answers with the refusal, whatever kind of call it is, without reading a message."""
+        """A handler that answers with the refusal, whatever kind of call it is; only uploads are read, a little."""
         status = GRPC_STATUS[refused.code.status]
 
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             self._metrics.request(method, status.name, time.perf_counter() - started_s)
             _log.info("call refused", method=method, code=refused.code.code, status=status.name, why=message(refused),
                       request_id=request_id, peer=context.peer())  # fmt: skip
+            if method in UPLOADS:
+                await drain(context, MESSAGES_OF_STRANGERS if refused.code is E.NO_TOKEN else MESSAGES)
             await context.abort(status, message(refused), trailing(refused, request_id))
 
         return grpc.stream_stream_rpc_method_handler(refuse)

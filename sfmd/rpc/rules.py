@@ -75,6 +75,8 @@ RULES: dict[str, Rule] = {
 STREAMING = frozenset({"StoreBatch", "Import", "Export", "Watch"})
 """Counted against the bound of streams, all others against that of unary calls."""
 
+UPLOADS = frozenset({"StoreBatch", "Import"})
+
 PUBLIC = frozenset({"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"})
 """Answer without a token: they say SERVING or NOT_SERVING and nothing else, and probes have no token."""
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -184,3 +185,21 @@ async def test_raw_requests_go_through_the_same_call(tmp_path):
     async with serve(tmp_path) as served, AioClient(served.profile()) as client:
         reply = await client.call(requests.create_namespace("notes", dim=8))
         assert reply.dim == 8
+
+
+async def test_a_refused_upload_of_many_messages_says_why(tmp_path):
+    items = [memory_input({}, vector=[1.0] * 8) for _ in range(5000)]
+    async with serve(tmp_path) as served:
+        stranger = tmp_path / "stranger"
+        stranger.write_text(f"sfm_000000000000_{'A' * 43}")
+        refusals = {
+            E.NO_TOKEN.code: replace(served.profile(), token_file=str(stranger)),
+            E.DENIED.code: served.profile(verbs=("read",)),
+            E.NO_NAMESPACE.code: served.profile(),
+        }
+        for code, profile in refusals.items():
+            async with AioClient(profile) as client:
+                for _ in range(10):
+                    with pytest.raises(CallFailed) as failed:
+                        await client.import_many("nowhere", items)
+                    assert failed.value.code == code
