@@ -1,0 +1,41 @@
+"""Secret values are made once, kept, and never shown."""
+
+from urllib.parse import unquote, urlsplit
+
+from playbook.wiring.application import application
+from playbook.wiring.secrets import KEYS, PASSWORDS, Sealed, completed
+
+APP = application("shop", "dev")
+
+
+def test_everything_that_is_missing_is_made_and_differs(dev):
+    whole = completed(APP, dev, Sealed({}), Sealed({}))
+    assert whole.lacking() == [] and set(KEYS) == set(whole.values)
+    made = [whole.get(key) for key in PASSWORDS]
+    assert len(set(made)) == len(made) and min(map(len, made)) >= 40
+    again = completed(APP, dev, Sealed({}), Sealed({}))
+    assert not set(made) & {again.get(key) for key in PASSWORDS}
+
+
+def test_what_vault_has_is_kept_and_what_only_the_cluster_has_is_brought_back(dev):
+    in_vault = Sealed({"POSTGRES_PASSWORD": "from vault", "OWN_KEY": "the application's own"})
+    in_cluster = Sealed({"POSTGRES_PASSWORD": "older", "REDIS_PASSWORD": "from the cluster"})
+    whole = completed(APP, dev, in_vault, in_cluster)
+    assert whole.get("POSTGRES_PASSWORD") == "from vault"
+    assert whole.get("REDIS_PASSWORD") == "from the cluster"
+    assert whole.get("OWN_KEY") == "the application's own"
+    assert completed(APP, dev, whole, Sealed({})).differing(whole) == []
+
+
+def test_the_connection_string_survives_any_password(dev, staging):
+    whole = completed(APP, dev, Sealed({"POSTGRES_PASSWORD": "p@ss/w:rd?#%"}), Sealed({}))
+    parts = urlsplit(whole.get("POSTGRES_DSN"))
+    assert (parts.username, unquote(parts.password), parts.path) == ("shop", "p@ss/w:rd?#%", "/shop")
+    assert parts.hostname.startswith("sharedinfra-postgres-pgpool.")
+    assert "sslmode=verify-full" in completed(APP, staging, whole, Sealed({})).get("POSTGRES_DSN")
+
+
+def test_a_value_is_never_shown():
+    sealed = Sealed({"REDIS_PASSWORD": "hunter2-hunter2"})
+    for shown in (repr(sealed), str(sealed), f"{sealed}", f"{[sealed]}"):
+        assert "hunter2" not in shown and "REDIS_PASSWORD: 15 bytes" in shown

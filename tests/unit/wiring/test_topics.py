@@ -1,0 +1,52 @@
+"""Topics: current against wanted, what is changed, and what is only told."""
+
+from dataclasses import replace
+
+import pytest
+
+from playbook.wiring.application import application
+from playbook.wiring.kafka_job import topics_request
+from playbook.wiring.topics import changes, wanted
+
+APP = application("shop", "dev")
+
+
+def test_the_mode_decides_partitions_factor_and_retention(dev, staging):
+    small, large = wanted(APP, dev), wanted(APP, staging)
+    assert [t.name for t in small] == ["shop.events", "shop.events.dlq"]
+    assert {(t.partitions, t.replication_factor) for t in small} == {(3, 1)}
+    assert {(t.partitions, t.replication_factor) for t in large} == {(6, 3)}
+    assert small[0].config["retention.ms"] == str(72 * 3600 * 1000)
+    assert large[0].config["min.insync.replicas"] == "2"
+
+
+def test_what_is_absent_is_made_and_what_fits_is_kept(dev):
+    events, dlq = wanted(APP, dev)
+    made, kept = changes((events, dlq), {dlq.name: dlq})
+    assert (made.action, kept.action) == ("create", "keep")
+    assert kept.words == [] and made.words == ["shop.events is absent"]
+    request = topics_request((made, kept))
+    assert [t["name"] for t in request["create"]] == ["shop.events"]
+    assert request["grow"] == [] and request["configure"] == []
+
+
+def test_partitions_grow_and_only_our_settings_are_set(dev):
+    events, _ = wanted(APP, dev)
+    there = replace(events, partitions=1, config={**events.config, "retention.ms": "5", "segment.bytes": "1"})
+    (change,) = changes((events,), {events.name: there})
+    assert change.action == "change" and change.as_dict()["partitionGrowth"] == 2
+    assert change.settings == {"retention.ms": ("5", str(72 * 3600 * 1000))}
+    request = topics_request((change,))
+    assert request["grow"] == [{"name": "shop.events", "partitions": 3}]
+    assert request["configure"] == [{"name": "shop.events", "config": {"retention.ms": str(72 * 3600 * 1000)}}]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"), [("replication_factor", 3, "SFM-KAF-011"), ("partitions", 12, "SFM-KAF-012")]
+)
+def test_what_cannot_be_changed_is_told_and_left(dev, field, value, code):
+    events, _ = wanted(APP, dev)
+    (change,) = changes((events,), {events.name: replace(events, **{field: value})})
+    assert change.action == "keep" and change.words == []
+    assert [c for c, _ in change.unfit] == [code]
+    assert topics_request((change,)) == {"create": [], "grow": [], "configure": []}
