@@ -6,15 +6,39 @@ unknown, which refuses the plan instead of guessing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from playbook.facts import Observer
+from playbook.trouble import Unknown
 from playbook.wiring import access, cluster, objects, vault
 from playbook.wiring.reach import Reach
 from playbook.wiring.secrets import Sealed
 
 Values = Mapping[str, Any]
+
+
+TRANSIENT = frozenset({"SFM-VLT-002", "SFM-DB-001", "SFM-KAF-001", "SFM-RED-002", "SFM-RED-011"})
+"""What a busy or just started server says, and a moment later no more."""
+ATTEMPTS = 3
+PAUSE_S = 1.0
+
+
+def patient(look: Callable[[Observer], Values]) -> Callable[[Observer], Values]:
+    """`look`, tried again while a server is only slow to answer; everything else is told at once."""
+
+    def looked(seen: Observer) -> Values:
+        for left in range(ATTEMPTS - 1, -1, -1):
+            try:
+                return look(seen)
+            except Unknown as error:
+                if error.code not in TRANSIENT or not left:
+                    raise
+                time.sleep(PAUSE_S)
+        raise AssertionError("the last attempt returns or raises")
+
+    return looked
 
 
 def reach_of(seen: Observer) -> Reach:
@@ -157,11 +181,11 @@ GROUPS = {
     "app.namespace": namespace,
     "app.account": account,
     "app.settings": settings,
-    "app.secrets": secrets,
-    "app.runtime": runtime,
-    "app.database": database,
-    "app.redis": redis,
-    "app.kafka": kafka,
+    "app.secrets": patient(secrets),
+    "app.runtime": patient(runtime),
+    "app.database": patient(database),
+    "app.redis": patient(redis),
+    "app.kafka": patient(kafka),
 }
 NAMES: Mapping[str, tuple[str, ...]] = {
     "app.env": ("app.env.unfit",),

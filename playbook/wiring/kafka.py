@@ -26,7 +26,7 @@ from playbook.wiring.topics import Topic, TopicChange, changes, wanted
 ADMIN = "admin"
 INTERNAL_PORT = 9094
 """The listener for nodes and administrators: its users are in the chart's Secret, so it works before any SCRAM user."""
-TIMEOUT_S = 15
+TIMEOUT_S = 20
 T = TypeVar("T")
 OPERATIONS = {3: "READ", 4: "WRITE", 8: "DESCRIBE", 10: "DESCRIBE_CONFIGS"}
 RESOURCES = {2: "TOPIC", 3: "GROUP", 4: "CLUSTER", 5: "TRANSACTIONAL_ID"}

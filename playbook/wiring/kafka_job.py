@@ -161,16 +161,24 @@ def waiting(pod: Json) -> str:
 
 
 def answer(text: str) -> list[str]:
-    """The last line of the Job's log, which is its answer."""
+    """The Job's answer: the last line of its log that is one. The client's own lines stand around it."""
     lines = [line for line in text.splitlines() if line.strip()]
-    try:
-        said = json.loads(lines[-1])
-    except (IndexError, ValueError) as error:
+    said = next((found for line in reversed(lines) if (found := parsed(line)) is not None), None)
+    if said is None:
         raise Unknown("SFM-APP-011", "the Job that administers Kafka ended without an answer",
-                      why=" / ".join(lines[-3:])[:500]) from error  # fmt: skip
+                      why=" / ".join(lines[-3:])[:500])  # fmt: skip
     if "error" in said:
         raise Trouble("SFM-KAF-010", "Kafka refused a change", why=str(said["error"])[:500])
     return [str(one) for one in said["done"]]
+
+
+def parsed(line: str) -> Json | None:
+    """A line as an answer; None when it is something else."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and ("done" in found or "error" in found) else None
 
 
 def wanted_access(reach: Reach, password: str) -> Json:

@@ -18,7 +18,7 @@ from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import Reach, ca_file
 
 ADMIN = "postgres"
-CONNECT_S = 10
+CONNECT_S = 20
 POWERS = ("rolsuper", "rolcreatedb", "rolcreaterole", "rolreplication", "rolbypassrls")
 
 ROLE_SQL = f"select rolcanlogin, {', '.join(POWERS)} from pg_roles where rolname = %s"  # noqa: S608 - our own names

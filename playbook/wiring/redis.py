@@ -19,7 +19,7 @@ from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import Reach, ca_file
 
 ADMIN = "infra"
-TIMEOUT_S = 8
+TIMEOUT_S = 20
 BATCH = 500
 READS = frozenset({"PING", "ROLE", "SCAN"})
 """All that is sent while a plan is being made."""

@@ -23,7 +23,7 @@ from playbook.wiring.secrets import Sealed
 MOUNT = "secret"
 AUTH = "kubernetes"
 REVIEWER = "https://kubernetes.default.svc"
-TIMEOUT_S = 10
+TIMEOUT_S = 20
 
 
 class ReadSession(requests.Session):

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from playbook.trouble import Trouble, Unknown
 from playbook.wiring.application import application
-from playbook.wiring.kafka_job import topics_request
+from playbook.wiring.kafka_job import answer, topics_request
 from playbook.wiring.topics import changes, wanted
 
 APP = application("shop", "dev")
@@ -50,3 +51,14 @@ def test_what_cannot_be_changed_is_told_and_left(dev, field, value, code):
     assert change.action == "keep" and change.words == []
     assert [c for c, _ in change.unfit] == [code]
     assert topics_request((change,)) == {"create": [], "grow": [], "configure": []}
+
+
+def test_the_jobs_answer_is_found_among_the_clients_own_lines():
+    noise = "%6|1.2|BGQUEUE|sfmctl| [thrd:background]: Purging 1 unserved events"
+    assert answer('{"done": ["user shop"]}\n' + noise + "\n") == ["user shop"]
+    with pytest.raises(Trouble) as refused:
+        answer(noise + '\n{"error": "TOPIC_AUTHORIZATION_FAILED"}\n')
+    assert refused.value.code == "SFM-KAF-010"
+    with pytest.raises(Unknown) as silent:
+        answer(noise)
+    assert silent.value.code == "SFM-APP-011"
