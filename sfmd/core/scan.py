@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 
 import numpy as np
 
@@ -19,17 +20,22 @@ from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Wh
 from sfmd.core.score import Definition, ages_in_half_lives
 from sfmd.core.segment import Block, Segment
 from sfmd.core.vectors import similarity
-from sfmd.core.view import BLOCK_ROWS, Plan, View
+from sfmd.core.view import BLOCK_ROWS, Plan, Span, View
 
 GATHER_BELOW = 0.3
 """Share of a block's rows that pass the filter below which they are gathered rather than scanned with the others."""
 LEAST_FACTOR = 2.0**-900
 """Classes further behind than this are bounded from above only."""
+LEAST_FLOOR = 2.0**-1000
+"""A smaller floor counts as none: near the least floats, bounds lose the digits that make them bounds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
-    """One query as the scan needs it. q float32[D] unit; seq: the state that is read; min_score: least 2^L of a hit."""
+    """One query as the scan needs it; nobody changes it (not frozen only because that is slower).
+
+    q float32[D] unit; seq: the state that is read; min_score: least 2^L of a hit.
+    """
 
     q: F32
     k: int
@@ -57,7 +63,9 @@ class Best:
         if pool.size >= self.k:
             pool.partition(pool.size - self.k)
             pool = pool[pool.size - self.k :]
-            self.floor = max(self.floor, float(pool[0]))
+            kth = float(pool[0])
+            if kth > self.floor and kth > LEAST_FLOOR:
+                self.floor = kth
         self._lower = pool
 
 
@@ -89,18 +97,16 @@ class Scan:
         if tail is not None:
             rest = tail_base - ages_in_half_lives(tail.t_s, tail.half_life, self.ask.scoring, now_s)
             reference = float(rest.max())
-        if plan is not None:
-            shift = (plan.t_ref_s - now_s) / plan.tau_s
-            bounds = plan.top + shift
-            reference = max(reference, float(bounds.max()))
+        runs = plan.runs if plan is not None else []
+        levels = [run.top + (view.t_ref_s - now_s) / run.tau_s for _, view, run in runs]
+        reference = max(reference, *levels) if levels else reference
         if reference == -math.inf:
             return
         self._start(reference)
-        with np.errstate(divide="ignore"):
-            if tail is not None and rest is not None:
-                self._tail(tail, rest - reference, matches)
-            if plan is not None:
-                self._segments(plan, bounds - reference, plan.class_top + (shift - reference))
+        if tail is not None and rest is not None:
+            self._tail(tail, rest - reference, matches)
+        if plan is not None and levels:
+            self._segments(plan, [level - reference for level in levels])
 
     def _start(self, reference: float) -> None:
         ask = self.ask
@@ -130,21 +136,25 @@ class Scan:
         lower = np.maximum((d - self.error) * worth * (1.0 - eps), 0.0)
         self.best.offer(block, rows[keep], lower[keep], upper[keep])
 
-    def _segments(self, plan: Plan, bounds: F64, tops: F64) -> None:
-        beta = self.ask.scoring.beta
+    def _segments(self, plan: Plan, levels: list[float]) -> None:
+        """Walk the runs' blocks by falling limit; `levels`: each run's best key, relative to the reference."""
+        beta, best, cancelled = self.ask.scoring.beta, self.best, self.ask.cancelled
         eps = (plan.slack + 2.0**-47 * (self._reference + 2.0**10)) / beta
-        limits = (np.exp2(bounds / beta) * (1.0 + eps)).tolist()
-        factors = np.maximum(np.exp2(tops / beta), LEAST_FACTOR).tolist()
-        cancelled = self.ask.cancelled
-        in_order = bool((bounds[1:] <= bounds[:-1]).all())
-        order = range(len(limits)) if in_order else np.argsort(-bounds, kind="stable").tolist()
-        for place in order:
-            if limits[place] < self.best.floor or bounds[place] == -math.inf:
+        scales = [2.0 ** (level / beta) for level in levels]
+        heap = [(-run.spans[0].limit * scales[n], n, 0) for n, (_, _, run) in enumerate(plan.runs)]
+        heapify(heap)
+        while heap:
+            bound, n, at = heap[0]
+            if -bound * (1.0 + eps) < best.floor:
                 break
             if cancelled is not None and cancelled():
                 raise Cancelled
-            segment, view, b = plan.owner[place]
-            self._block(segment, view, b, factors[place], eps)
+            segment, view, run = plan.runs[n]
+            if at + 1 < len(run.spans):
+                heapreplace(heap, (-run.spans[at + 1].limit * scales[n], n, at + 1))
+            else:
+                heappop(heap)
+            self._block(segment, view, run.spans[at], max(scales[n], LEAST_FACTOR), eps)
 
     def _mask(self, segment: Segment) -> Bool | None:
         """bool[N] for the filter and for visibility, or None when every row of the segment is to be looked at."""
@@ -161,15 +171,17 @@ class Scan:
             self._masks[key] = mask
         return self._masks[key]
 
-    def _block(self, segment: Segment, view: View, b: int, factor: float, eps: float) -> None:
+    def _block(self, segment: Segment, view: View, span: Span, factor: float, eps: float) -> None:
         """Look at one block: float32 products s * weight against the floor; what passes becomes a candidate."""
-        data, best = segment.data, self.best
-        low, high = view.starts[b], view.starts[b + 1]
+        data, best, q = segment.data, self.best, self.ask.q
+        low, high = span.low, span.high
         least = best.floor / factor * (1.0 - eps) - self.error * 1.001
         weight = view.weight[low:high]
-        if view.falling[b] and weight[-1] < least:
-            high = low + max(1, high - low - int(weight[::-1].searchsorted(np.float32(least) * np.float32(1.0 - 1e-6))))
+        if span.falling and span.last < least:
+            border = np.float32(least) * np.float32(1.0 - 1e-6)
+            high = low + max(1, high - low - int(weight[::-1].searchsorted(border)))
             weight = weight[: high - low]
+        bounded = span.sound and factor > LEAST_FACTOR and segment.t_max_s <= self.ask.now_s
         mask = self._mask(segment)
         if mask is not None:
             inside = mask[low:high].nonzero()[0]
@@ -177,32 +189,32 @@ class Scan:
                 return
             if inside.size < GATHER_BELOW * (high - low):
                 self.rows_scored += inside.size
-                p = np.vecdot(data.v[low + inside], self.ask.q) * weight[inside]
-                self._offer(segment, view, b, inside, p, factor, eps)
+                p = np.vecdot(data.v[low + inside], q) * weight[inside]
+                self._offer(segment, view, inside + low, p, factor, eps, bounded)
                 return
         n = high - low
         self.rows_scored += n
-        d = block_dots(data.v[low:high], self.ask.q, self._dots[:n])
+        d = block_dots(data.v[low:high], q, self._dots[:n])
         p = np.multiply(d, weight, out=self._products[:n])
         if mask is not None:
             picked = inside[p[inside] >= least]
         else:
-            if best.floor == 0.0 and n > 2 * best.k and view.sound[b] and segment.t_max_s <= self.ask.now_s:
+            if bounded and best.floor == 0.0 and n > 2 * best.k:
                 kth = float(np.partition(p, n - best.k)[n - best.k])
                 least = max(least, kth * (1.0 - 2.0 * eps) - 2.0 * self.error * 1.001)
             picked = (p >= least).nonzero()[0]
         if picked.size:
-            self._offer(segment, view, b, picked, p[picked], factor, eps)
+            self._offer(segment, view, picked + low, p[picked], factor, eps, bounded)
 
-    def _offer(self, segment: Segment, view: View, b: int, picked: I64, p: F32, factor: float, eps: float) -> None:
-        """Turn products into bounds. Rows that weights do not bound from below are bounded by 0."""
+    def _offer(self, segment: Segment, view: View, rows: I64, p: F32, factor: float, eps: float, bounded: bool) -> None:
+        """Turn products into bounds; `bounded`: the weights bound from below too."""
         wide = p.astype(np.float64)
         upper = (wide + self.error) * (factor * (1.0 + eps))
-        if factor > LEAST_FACTOR and view.sound[b] and segment.t_max_s <= self.ask.now_s:
+        if bounded:
             lower = (wide - self.error) * (factor * (1.0 - eps))
         else:
-            lower = self._lower_bounds(segment, view, picked + view.starts[b], wide, factor, eps)
-        self.best.offer(segment.data, picked + view.starts[b], lower, upper)
+            lower = self._lower_bounds(segment, view, rows, wide, factor, eps)
+        self.best.offer(segment.data, rows, lower, upper)
 
     def _lower_bounds(self, segment: Segment, view: View, rows: I64, p: F64, factor: float, eps: float) -> F64:
         """Lower bounds where event times lie in the future or weights underflow: from the rows' own ages."""

@@ -9,7 +9,8 @@ only decides which rows need not be looked at.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,30 +25,52 @@ FLOOR = np.float32(2.0**-100)
 """The least weight of a row relative to its class's best: an upper bound where float32 would underflow."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One block as a scan meets it: rows low:high of a segment, all of one class.
+
+    limit: the block's best weight relative to its class's best; last: its last row's weight; falling: weights do not
+    rise along it; sound: none sits at FLOOR, so that weights bound from below too (but for `slack`).
+    """
+
+    limit: float
+    low: int
+    high: int
+    last: float
+    falling: bool
+    sound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The blocks of one half-life class that can hold hits, best limit first: what no query's time changes.
+
+    top: the class's best key relative to t_ref.
+    """
+
+    top: float
+    tau_s: float
+    spans: tuple[Span, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
     """Weights and bounds of one segment under one scoring; beta is folded in, so that s * weight ranks a class's rows.
 
     base       float64[N]: alpha log2 i + sum w_j log2 f_j, to within `slack`
     weight     float32[N]: 2^((key - top of its class) / beta), rounded up, never below FLOOR
-    starts     list of B + 1 rows: block b is rows starts[b]:starts[b + 1], all of one half-life class
     block_top  float64[B]: best key of the block relative to t_ref (-inf: no row of it can be a hit)
-    class_top  float64[B]: best key of the block's class
     tau_s      float64[B]: half-life of the block's class
-    falling    bool[B]: weights do not rise along the block
-    sound      bool[B]: no weight of the block sits at FLOOR, so that weights bound from below too (but for `slack`)
+    runs       the blocks by class
     t_ref_s    the event time that keys are relative to
     slack      what rounding may add to a bound, in log2
     """
 
     base: F64
     weight: F32
-    starts: list[int]
     block_top: F64
-    class_top: F64
     tau_s: F64
-    falling: list[bool]
-    sound: list[bool]
+    runs: tuple[Run, ...]
     t_ref_s: float
     slack: float
 
@@ -86,35 +109,42 @@ def make_view(segment: Segment, scoring: Scoring) -> View:
     rising = np.concatenate([np.diff(weight) > 0, [False]])
     rising[low[1:] - 1] = False
     finite = key[np.isfinite(key)]
+    with np.errstate(invalid="ignore", under="ignore"):
+        limit = np.exp2((block_top - class_top) / scoring.beta)
+    tau_s = half_lives(data.half_life[low], scoring)
+    spans = list(map(
+        Span, limit.tolist(), starts[:-1], starts[1:], weight[np.array(starts[1:]) - 1].tolist(),
+        (~np.logical_or.reduceat(rising, low)).tolist(), (np.minimum.reduceat(exact, low) > float(FLOOR)).tolist(),
+    ))  # fmt: skip
     return View(
         base=base,
         weight=weight,
-        starts=starts,
         block_top=block_top,
-        class_top=class_top,
-        tau_s=half_lives(data.half_life[low], scoring),
-        falling=(~np.logical_or.reduceat(rising, low)).tolist(),
-        sound=(np.minimum.reduceat(exact, low) > float(FLOOR)).tolist(),
+        tau_s=tau_s,
+        runs=tuple(_runs(spans, owner, block_top.tolist(), class_top, tau_s)),
         t_ref_s=t_ref_s,
         slack=2.0**-48 * (float(np.abs(finite).max()) if finite.size else 0.0) + 1e-6,
     )
 
 
+def _runs(spans: list[Span], owner: I64, tops: list[float], class_top: F64, tau_s: F64) -> Iterator[Run]:
+    """The spans by class, best limit first; those without a possible hit are left out."""
+    first = np.flatnonzero(np.diff(owner, prepend=-1)).tolist()
+    for low, high in itertools.pairwise([*first, len(spans)]):
+        top = float(class_top[low])
+        if top > -math.inf:
+            mine = [span for span, best in zip(spans[low:high], tops[low:high], strict=True) if best > -math.inf]
+            yield Run(top, float(tau_s[low]), tuple(sorted(mine, key=lambda span: -span.limit)))
+
+
 class Plan:
-    """Several segments with their views, and their blocks' arrays one after another: what a scan walks.
+    """Several segments under one scoring, as the runs that a scan walks; what no query changes is worked out once."""
 
-    top, class_top, tau_s, t_ref_s float64[B] over all blocks; owner: per block its segment, view and number in it.
-    """
-
-    __slots__ = ("class_top", "owner", "slack", "t_ref_s", "tau_s", "top")
+    __slots__ = ("runs", "slack")
 
     def __init__(self, parts: Sequence[tuple[Segment, View]]) -> None:
-        self.top = np.concatenate([v.block_top for _, v in parts])
-        self.class_top = np.concatenate([v.class_top for _, v in parts])
-        self.tau_s = np.concatenate([v.tau_s for _, v in parts])
-        self.t_ref_s = np.concatenate([np.full(v.block_top.shape[0], v.t_ref_s) for _, v in parts])
-        self.owner = [(segment, view, b) for segment, view in parts for b in range(len(view.starts) - 1)]
-        self.slack = max(v.slack for _, v in parts)
+        self.runs = [(segment, view, run) for segment, view in parts for run in view.runs]
+        self.slack = max((v.slack for _, v in parts), default=0.0)
 
 
 KEPT_VIEWS = 3
