@@ -9,7 +9,9 @@ On it a row of a class is worth s * weight * factor, and the query's time is in 
 
 from __future__ import annotations
 
+import itertools
 import math
+import threading
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 
@@ -47,19 +49,30 @@ class Ask:
     cancelled: Cancel | None
 
 
+_mine = threading.local()
+
+
+def _room() -> tuple[F32, F32]:
+    """Two arrays float32[BLOCK_ROWS[-1]] that a thread keeps from scan to scan: fresh memory costs page faults."""
+    kept: tuple[F32, F32] | None = getattr(_mine, "room", None)
+    if kept is None:
+        kept = _mine.room = (np.empty(BLOCK_ROWS[-1], np.float32), np.empty(BLOCK_ROWS[-1], np.float32))
+    return kept
+
+
 class Best:
     """Candidates so far: which rows, their upper bounds, and `floor`, the k-th best lower bound (never falling)."""
 
     def __init__(self, k: int) -> None:
         self.k = k
         self.floor = 0.0
-        self._lower: F64 = np.empty(0)
+        self._lower: F64 | None = None
         self.found: list[tuple[Block, I64, F64]] = []
 
     def offer(self, block: Block, rows: I64, lower: F64, upper: F64) -> None:
         """Take rows with bounds on the linear scale."""
         self.found.append((block, rows, upper))
-        pool = np.concatenate((self._lower, lower))
+        pool = lower if self._lower is None else np.concatenate((self._lower, lower))
         if pool.size >= self.k:
             pool.partition(pool.size - self.k)
             pool = pool[pool.size - self.k :]
@@ -82,8 +95,7 @@ class Scan:
         self.error = dot_error(ask.q.shape[0])
         self.best = Best(ask.k)
         self.rows_scored = 0
-        self._dots = np.empty(BLOCK_ROWS[-1], dtype=np.float32)
-        self._products = np.empty(BLOCK_ROWS[-1], dtype=np.float32)
+        self._dots, self._products = _room()
         self._masks: dict[int, Bool] = {}
 
     def run(self, tail: Block | None, tail_base: F64, matches: Bool | None, plan: Plan | None) -> None:
@@ -237,9 +249,10 @@ class Scan:
         for block, parts in by_block.values():
             rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
             s = similarity(ask.q, block.v[rows]).tolist()
-            columns = (block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(),
-                       block.half_life[rows].tolist(), block.features[rows].tolist())  # fmt: skip
-            for row, *values in zip(rows.tolist(), s, *columns, strict=True):
+            classes = block.half_life[rows].tolist() if len(ask.scoring.half_life_s) > 1 else itertools.repeat(0)
+            features = block.features[rows].tolist() if ask.scoring.channel_weights else itertools.repeat(())
+            columns = (block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(), classes, features)
+            for row, *values in zip(rows.tolist(), s, *columns, strict=False):
                 made = definition.terms(block.ids[row], *values)
                 if made is not None:
                     scored.append(made)

@@ -32,10 +32,12 @@ def tree_sum(x: F64) -> F64:
         padded = np.zeros((*x.shape[:-1], size), dtype=np.float64)
         padded[..., :width] = x
         x = padded
+    x = x.T
     while size > 1:
         size //= 2
-        x = x[..., :size] + x[..., size : 2 * size]
-    return x[..., 0]
+        x = x[:size] + x[size:]
+    out: F64 = x[0]
+    return out
 
 
 def similarity(q: F32, v: F32) -> F64:
@@ -43,7 +45,8 @@ def similarity(q: F32, v: F32) -> F64:
 
     The product of two float32 is exact in float64; the sum is `tree_sum`. Source: the score's definition.
     """
-    return np.minimum(1.0, tree_sum(v.astype(np.float64) * q.astype(np.float64)))
+    out: F64 = np.minimum(1.0, tree_sum(np.multiply(v, q, dtype=np.float64)))
+    return out
 
 
 def normalise(raw: bytes | memoryview | F32, dim: int) -> tuple[F32, NDArray[np.uint8]]:

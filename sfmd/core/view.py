@@ -20,7 +20,7 @@ from sfmd.core.model import F32, F64, I64, Scoring
 from sfmd.core.score import half_lives
 from sfmd.core.segment import Segment, base_and_key
 
-BLOCK_ROWS = (512, 1024, 2048, 4096)
+BLOCK_ROWS = (512, 2048, 4096, 8192)
 FLOOR = np.float32(2.0**-100)
 """The least weight of a row relative to its class's best: an upper bound where float32 would underflow."""
 
