@@ -51,7 +51,7 @@ test: $(VENV)/dev.ok ## The tests on a real Kind cluster
 bench: $(VENV)/dev.ok ## Measure the core, the store and the service (BENCH_ARGS=--quick for a few minutes)
 	@$(BIN)/python -m bench.core $(BENCH_ARGS)
 	@$(BIN)/python -m bench.store --quick
-	@test ! -f bench/service.py || $(BIN)/python -m bench.service $(BENCH_ARGS)
+	@$(BIN)/python -m bench.service $(if $(findstring --quick,$(BENCH_ARGS)),--rows 20000 --seconds 1)
 
 bench-guard: $(VENV)/dev.ok ## Fail when the core is slower than the committed baseline
 	@$(BIN)/python -m bench.guard

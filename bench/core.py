@@ -48,7 +48,7 @@ def rows_of(people: Population, labels: list[str], *, graph: bool, console: Cons
             others = {"FAISS flat": rivals.flat(people, k)}
             if k == 10:
                 others["numpy"] = rivals.brute(people, scoring, k)
-                for fetch in (100, 200) if hnsw is not None else ():
+                for fetch in (100, 200) if hnsw else ():
                     others[f"HNSW {fetch}"] = rivals.over_fetch(people, hnsw, scoring, k, fetch)
                 others["bare scan"] = rivals.bare_scan(people)
             row = measure(people, scoring, label, k, others, index=index)
