@@ -90,6 +90,14 @@ def nodes(seen: Observer) -> Values:
     return node_facts(seen.reader)
 
 
+def fit(seen: Observer) -> Values:
+    """What the chart needs and the cluster lacks: storage classes, room."""
+    from playbook.actions import helm
+    from playbook.actions.kube import fit as judged
+
+    return judged(seen.reader, helm.chart_needs(seen.target, seen.shell))
+
+
 def namespace(seen: Observer) -> Values:
     """The state of the infra namespace: absent, Active or Terminating."""
     from playbook.actions.kube import namespace_labels
@@ -129,6 +137,7 @@ GROUPS: Mapping[str, Group] = {
     "cluster": cluster,
     "api": api,
     "nodes": nodes,
+    "fit": fit,
     "namespace": namespace,
     "release": release,
     "images": images,
@@ -141,7 +150,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "docker": ("docker.up", "docker.version"),
     "cluster": ("cluster.state", "cluster.kind", "cluster.replace", "cluster.keep"),
     "api": ("api.version", "cluster.uid"),
-    "nodes": ("nodes.unready", "nodes.small", "nodes.names"),
+    "nodes": ("nodes.unready", "nodes.names"),
+    "fit": ("fit.storage", "fit.capacity"),
     "namespace": ("namespace.state", "namespace.labelled"),
     "release": ("release.state", "release.current", "release.missing", "release.revision"),
     "images": ("images.unbuilt", "images.absent", "images.wanted"),

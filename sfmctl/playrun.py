@@ -185,11 +185,9 @@ def confirm(plan: Plan, aim: Target, *, yes: bool) -> None:
         raise C.CONFIRM.fault(f"{plan.play} on {plan.target} changes {len(plan.pending)} things and was not agreed to")
     name = aim.cluster if aim.is_kind else aim.context
     if plan.destructive:
-        sys.stderr.write(f"This takes things away. Type {name} to go on: ")
-        agreed = sys.stdin.readline().strip() == name
+        agreed = render.ask(f"This takes things away. Type {name} to go on: ") == name
     else:
-        sys.stderr.write("Go on? [y/N] ")
-        agreed = sys.stdin.readline().strip().lower() in ("y", "yes")
+        agreed = render.ask("Go on? [y/N] ").lower() in ("y", "yes")
     if not agreed:
         raise Fault(
             "SFM-CLI-022", "not confirmed, nothing was changed", next_step="run it again and agree, or add --yes"
@@ -253,6 +251,10 @@ def run_play(
             with journal.opened(aim.state, aim.context, play) as record, Progress(plan) as progress:
                 try:
                     outcomes = engine.Engine(hands, record, progress.tell).apply(plan)
+                except KeyboardInterrupt:
+                    progress.stop()
+                    render.note(f"stopped at {progress.current or 'the start'}; run the same command again to go on")
+                    raise
                 finally:
                     hands.forget()
         seen.forget()

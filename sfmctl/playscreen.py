@@ -45,6 +45,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the screen to others; a second time does nothing."""
         if self._live is not None:
             self._live.stop()
 

@@ -139,6 +139,13 @@ def result(
             console.print(part)
 
 
+def ask(question: str) -> str:
+    """Ask on stderr, since stdout is for results; the answer without the spaces around it."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
 def note(text: str) -> None:
     """One line for people on stderr: progress, a hint, a warning."""
     sys.stderr.write(text + "\n")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from playbook.actions import workloads
+from playbook.actions.kube import gib, processors
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json, Reader
 from playbook.model import Status
@@ -169,12 +170,38 @@ def image_refs(objects: list[Json]) -> list[str]:
     )
 
 
+def requests(objects: list[Json]) -> dict[str, float]:
+    """Memory (GiB) and processors that the pods of `objects` ask for together; Jobs and tests come and go."""
+    memory = cpus = 0.0
+    for item in objects:
+        if item.get("kind") not in ("Deployment", "StatefulSet", "DaemonSet"):
+            continue
+        for container in item["spec"]["template"]["spec"]["containers"]:
+            asked = container.get("resources", {}).get("requests", {})
+            memory += item["spec"].get("replicas", 1) * gib(str(asked.get("memory", "0")))
+            cpus += item["spec"].get("replicas", 1) * processors(str(asked.get("cpu", "0")))
+    return {"memory_gib": round(memory, 3), "cpus": round(cpus, 3)}
+
+
+def storage_classes(objects: list[Json]) -> list[str]:
+    """The storage classes that volume claims name; "" where one relies on the cluster's default."""
+    sets = [item for item in objects if item.get("kind") == "StatefulSet"]
+    claims = [claim for item in sets for claim in item["spec"].get("volumeClaimTemplates", [])]
+    return sorted({claim["spec"].get("storageClassName") or "" for claim in claims})
+
+
 def wanted_images(target: Target, shell: Shell) -> list[str]:
-    """The images that the chart runs with the target's values; remembered by the inputs' digest."""
-    path = target.cache / "images" / f"{inputs_digest(target)}.json"
+    """The images that the chart runs with the target's values."""
+    return list(chart_needs(target, shell)["images"])
+
+
+def chart_needs(target: Target, shell: Shell) -> Json:
+    """What the chart needs of a cluster: images, storage classes, room. Remembered by the inputs' digest."""
+    path = target.cache / "needs" / f"{inputs_digest(target)}.json"
     if path.is_file():
-        return list(json.loads(path.read_text(encoding="utf-8")))
-    found = image_refs(rendered(target, shell))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    objects = rendered(target, shell)
+    found = {"images": image_refs(objects), "classes": storage_classes(objects), "requests": requests(objects)}
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_suffix(f".{threading.get_ident()}")
     partial.write_text(json.dumps(found), encoding="utf-8")

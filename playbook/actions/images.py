@@ -254,8 +254,12 @@ def load_all(hands: Hands, lacking: Iterable[tuple[str, str]]) -> None:
         by_nodes.setdefault(tuple(nodes), []).append(ref)
     batches = [(nodes, part) for nodes, refs in by_nodes.items() for part in halves(refs)]
     with ThreadPoolExecutor(max_workers=LOADERS) as pool:
-        for done in pool.map(lambda batch: load(hands, batch[1], batch[0]), batches):
-            hands.tell(f"loaded {', '.join(done)}")
+        try:
+            for done in pool.map(lambda batch: load(hands, batch[1], batch[0]), batches):
+                hands.tell(f"loaded {', '.join(done)}")
+        except BaseException:
+            hands.shell.cancelled.set()  # the other loader must not go on for minutes after ^C or a failure
+            raise
 
 
 def halves(refs: list[str]) -> list[list[str]]:

@@ -18,7 +18,7 @@ from playbook.trouble import Trouble
 if TYPE_CHECKING:
     from playbook.engine import Hands
 
-SMALLEST_GIB = 4.0
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 SETTLE_S = 5.0
 """How long a deletion may run before what still has finalizers is called a blocker."""
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
@@ -43,21 +43,43 @@ def gib(quantity: str) -> float:
     return float(quantity) / 2**30
 
 
+def processors(quantity: str) -> float:
+    """A processor quantity of Kubernetes as a number: `250m` is a quarter."""
+    return float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+
+
+def fit(reader: Reader, needs: Json) -> dict[str, list[str]]:
+    """What the chart needs and the cluster lacks: storage classes by name, and room."""
+    classes = reader.items("/apis/storage.k8s.io/v1/storageclasses")
+    have = {c["metadata"]["name"] for c in classes}
+    defaults = [c for c in classes if c["metadata"].get("annotations", {}).get(DEFAULT_CLASS) == "true"]
+    missing = [name for name in needs["classes"] if name and name not in have]
+    if "" in needs["classes"] and not defaults:
+        missing.append("a default class")
+    nodes = [node["status"]["allocatable"] for node in reader.items("/api/v1/nodes")]
+    room = {"memory_gib": sum(gib(n["memory"]) for n in nodes), "cpus": sum(processors(n["cpu"]) for n in nodes)}
+    small = [
+        f"{asked:g} {name.replace('memory_gib', 'GiB of memory').replace('cpus', 'processors')} are asked for, "
+        f"the nodes have {room[name]:.1f}"
+        for name, asked in needs["requests"].items()
+        if asked > room[name]
+    ]
+    return {"fit.storage": missing, "fit.capacity": small}
+
+
 def node_facts(reader: Reader) -> dict[str, Any]:
-    """The nodes: which are not ready or under pressure, and whether they have room enough together."""
-    unready, memory, names = [], 0.0, []
+    """The nodes, and which are not ready or under pressure."""
+    unready, names = [], []
     for node in reader.items("/api/v1/nodes"):
         name = node["metadata"]["name"]
         names.append(name)
-        memory += gib(node["status"]["allocatable"]["memory"])
         conditions = {c["type"]: c for c in node["status"].get("conditions", [])}
         if conditions.get("Ready", {}).get("status") != "True":
             unready.append(f"{name} is not ready: {conditions.get('Ready', {}).get('message', 'no status yet')}")
         unready += [f"{name} has {kind}" for kind in PRESSURES if conditions.get(kind, {}).get("status") == "True"]
     if not names:
         unready.append("no node has joined yet")
-    small = [f"{memory:.1f} GiB of memory in all, {SMALLEST_GIB:g} are needed"] if memory < SMALLEST_GIB else []
-    return {"nodes.unready": unready, "nodes.small": small if names else [], "nodes.names": names}
+    return {"nodes.unready": unready, "nodes.names": names}
 
 
 def ensure_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
@@ -156,7 +178,7 @@ def probe_api(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
 def probe_nodes(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """Whether every node is ready."""
     found = node_facts(probe.seen.reader)
-    wrong = found["nodes.unready"] + found["nodes.small"]
+    wrong = found["nodes.unready"]
     return (Status.FAIL, "; ".join(wrong)) if wrong else (Status.PASS, f"{len(found['nodes.names'])} ready")
 
 

@@ -16,9 +16,6 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    cluster: playrun.Cluster = "soma",
-    context: playrun.Context = "",
-    kubeconfig: playrun.Kubeconfig = None,
     output: render.OutputOption = render.Output.TABLE,
     timeout: playrun.Timeout = 30.0,
     fail_on: playrun.FailOn = playrun.FailLevel.FAIL,
@@ -29,7 +26,7 @@ def doctor(
     from sfmctl import checks, daemon_probe
 
     started = time.monotonic()
-    aim = playrun.target(cluster=cluster, context=context, kubeconfig=kubeconfig, infra=None, need_infra=False)
+    aim = playrun.target(need_infra=False)
     with playrun.probing(aim) as probe:
         specs = [s for s in probe.book.checks.values() if s.category == "tools"] + [daemon_probe.SPEC]
         functions = {daemon_probe.SPEC.probe: daemon_probe.probe}

@@ -19,7 +19,8 @@ READY: dict[str, Any] = {
     "cluster.uid": "uid-1",
     "api.version": "v1.33.13",
     "nodes.unready": [],
-    "nodes.small": [],
+    "fit.storage": [],
+    "fit.capacity": [],
     "images.unbuilt": [],
     "images.absent": [],
     "namespace.state": "Active",
@@ -37,7 +38,7 @@ def unknown(name: str, code: str = "SFM-K8S-002") -> Fact:
 
 
 NO_CLUSTER = READY | {"cluster.state": "absent", "images.absent": ["redis:7.2.4-alpine"]}
-BEHIND_THE_API = ("cluster.uid", "api.version", "nodes.unready", "nodes.small", "namespace.state",
+BEHIND_THE_API = ("cluster.uid", "api.version", "nodes.unready", "fit.storage", "fit.capacity", "namespace.state",
                   "namespace.labelled", "release.state", "release.current", "release.missing",
                   "workloads.unready")  # fmt: skip
 
@@ -71,6 +72,8 @@ def test_from_nothing_the_cluster_is_made_and_the_rest_looked_at_then() -> None:
         "cluster.remove": "done",
         "cluster.create": "do",
         "nodes.ready": "later",
+        "nodes.room": "later",
+        "storage.ready": "later",
         "images.build": "done",
         "images.preload": "do",
         "namespace.create": "later",
@@ -113,6 +116,8 @@ def test_a_half_made_cluster_is_replaced_and_the_plan_says_so() -> None:
         ({"cluster.state": "dead"}, "cluster.create", "SFM-KIND-006"),
         ({"release.state": "pending-upgrade"}, "release.deploy", "SFM-HELM-004"),
         ({"namespace.state": "Terminating"}, "namespace.create", "SFM-K8S-006"),
+        ({"fit.storage": ["premium-rwo"]}, "storage.ready", "SFM-K8S-008"),
+        ({"fit.capacity": ["12 GiB of memory are asked for, the nodes have 7.6"]}, "nodes.room", "SFM-K8S-007"),
         ({"nodes.unready": ["soma-control-plane is not ready"]}, "nodes.ready", "SFM-K8S-007"),
     ],
 )
