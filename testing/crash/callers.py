@@ -30,7 +30,9 @@ class Callers:
         self._versions_sent: dict[str, int] = {}
         self._acks = threading.Semaphore(0)
         self.unexpected: list[str] = []
-        """Failures other than the daemon being gone."""
+        """Failures other than the daemon being gone or down."""
+        self.refusals: list[str] = []
+        """Codes of the failures that ended the threads."""
         names = [f"{prefix}w{number}" for number in range(writers)]
         self._threads = [threading.Thread(target=self._write_on, args=(name,)) for name in names]
         for thread in self._threads:
@@ -41,6 +43,11 @@ class Callers:
         for _ in range(acks):
             if not self._acks.acquire(timeout=60):
                 raise TimeoutError(f"no acknowledgement in 60 s; {self.unexpected}")
+
+    def join_when_refused(self) -> None:
+        """Wait until every thread was refused."""
+        for thread in self._threads:
+            thread.join()
 
     def join(self) -> None:
         """Wait until every thread noticed that the daemon is gone, or finished its operation after `stop`."""
@@ -63,6 +70,7 @@ class Callers:
             except CallFailed as failed:
                 if failed.status not in ("UNAVAILABLE", "CANCELLED"):
                     self.unexpected.append(f"{operation.line()}: {failed}")
+                self.refusals.append(failed.code)
                 return
             self._hear(f"ack {writer} {operation.number}")
             self._acks.release()
