@@ -1,0 +1,100 @@
+"""`sfmctl daemon`: a daemon of one's own comes up, is found again, and goes; a foreign process is never touched."""
+
+import json
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sfmctl.embedded import birth_of
+from tests.integration.cli.conftest import clean_environment, run
+
+ANY_PORT = ["--port", "0", "--http-port", "0"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    run(["daemon", "stop", "--kill"], clean_environment(tmp_path, {}))
+
+
+def daemon(home: Path, *words: str, **variables: str) -> tuple[int, dict[str, str], str]:
+    """Exit code, the fields of the one document, and stderr."""
+    done = run(["daemon", *words, "-o", "json"], clean_environment(home, variables))
+    document = done.document
+    return done.code, document.get("daemon") or document.get("error") or document, done.err
+
+
+def test_the_first_start_makes_everything_and_the_rest_of_a_life(home: Path) -> None:
+    assert daemon(home, "status")[:2] == (5, {"state": "STOPPED", "dataDir": str(home / ".local/share/sfm")})
+    code, began, err = daemon(home, "start", *ANY_PORT)
+    assert (code, began["state"], began["note"]) == (0, "SERVING", "started"), err
+    profile = home / ".config/sfm/profiles/default.toml"
+    assert stat.S_IMODE(profile.stat().st_mode) == 0o600
+    for name in ("token", "sfmd.log", "started.json"):
+        assert stat.S_IMODE((home / ".local/share/sfm" / name).stat().st_mode) == 0o600
+    env = clean_environment(home, {})
+    assert run(["memory", "namespace", "create", "mine"], env).code == 0
+    assert daemon(home, "start")[1] | {"note": "started"} == began  # was running: the same place
+    assert daemon(home, "status")[1]["pid"] == began["pid"]
+    assert "serving" in run(["daemon", "logs", "-n", "3"], env).text
+    assert daemon(home, "stop")[1]["stopped"] is True
+    assert birth_of(int(began["pid"])) == ""
+    assert daemon(home, "stop")[1]["stopped"] is False
+    assert "SFM-MEM-034" in run(["memory", "namespace", "list", "--timeout", "3"], env).err
+    assert daemon(home, "restart", *ANY_PORT)[0] == 0
+    assert run(["memory", "namespace", "list", "-o", "short"], env).text == "mine\n"
+
+
+def test_a_killed_daemon_is_known_as_gone_and_starts_again(home: Path) -> None:
+    began = daemon(home, "start", *ANY_PORT)[1]
+    subprocess.run(["kill", "-9", str(began["pid"])], check=True)
+    while birth_of(int(began["pid"])):
+        pass
+    code, fields, _ = daemon(home, "status")
+    assert (code, fields["state"]) == (5, "STOPPED")
+    assert daemon(home, "start", *ANY_PORT)[1]["note"] == "started"
+
+
+def test_a_foreign_process_under_the_old_pid_is_never_signalled(home: Path) -> None:
+    folder = home / ".local/share/sfm"
+    folder.mkdir(parents=True)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as foreign:
+        try:
+            (folder / "started.json").write_text(json.dumps({"pid": foreign.pid, "birth": "1"}))
+            assert daemon(home, "stop", "--kill")[1]["stopped"] is False
+            assert foreign.poll() is None
+        finally:
+            foreign.kill()
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing_behind(home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        code, fault, _ = daemon(home, "start", "--port", port, "--http-port", "0")
+    assert (code, fault["code"]) == (5, "SFM-CLI-008")
+    assert "SFM-MEM-032" in fault["why"] and port in fault["why"]
+    assert daemon(home, "status")[1]["state"] == "STOPPED"
+
+
+def test_a_bad_setting_is_told_in_the_daemons_own_words(home: Path) -> None:
+    code, fault, _ = daemon(home, "start", *ANY_PORT, SOMA_WRITER__ROWS="0")
+    assert code == 5 and "SOMA_WRITER__ROWS" in fault["why"]
+
+
+def test_another_daemons_profile_is_left_alone(home: Path) -> None:
+    profile = home / ".config/sfm/profiles/default.toml"
+    profile.parent.mkdir(parents=True)
+    (home / "team-ca.pem").write_text("theirs")
+    text = f'address = "memory.example.org:50053"\nca_file = "{home}/team-ca.pem"\n'
+    profile.write_text(text)
+    profile.chmod(0o600)
+    code, fields, err = daemon(home, "start", *ANY_PORT)
+    assert code == 0 and "profile" not in fields and "left as it is" in err
+    assert profile.read_text() == text

@@ -1,0 +1,86 @@
+"""Export and import: every byte comes back, a second import changes nothing, a bad line is named."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.integration.cli.conftest import SFMCTL, Cli
+
+LINES = [
+    {"id": "a", "text": "plain words", "importance": 2.5, "event_time_s": 1_760_000_000.25},
+    {"id": "b-ü", "payload": {"k": [2.0, None, "ü"]}, "text": "JSON payload", "metadata_json": '{"n": 1.0,  "s":"x"}'},
+    {"id": "c", "payload_base64": "/wABAg==", "content_type": "application/x-own", "text": "bytes", "kind": "raw"},
+    {"id": "d", "payload_text": "line\r\nline\t\x7f", "content_type": "text/plain", "text": "signs",
+     "features": {"trust": 0.25}, "half_life_class": "slow"},
+]  # fmt: skip
+
+
+def filled(cli: Cli, name: str) -> None:
+    cli("memory", "namespace", "create", name, "--half-life", "default=30d", "--half-life", "slow=inf", "--feature",
+        "trust=0.5")  # fmt: skip
+    given = "\n".join(json.dumps(line) for line in LINES).encode()
+    done = cli("memory", "import", "-", "-n", name, "-o", "json", given=given).document
+    assert done["imported"]["created"] == len(LINES)
+
+
+def test_export_import_export_gives_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
+    filled(cli, "moved")
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    done = cli("memory", "export", str(first), "-n", "moved", "-o", "json").document["exported"]
+    assert done["memories"] == len(LINES)
+    cli("memory", "import", str(first), "-n", "moved-2", "--create")
+    cli("memory", "export", str(second), "-n", "moved-2")
+    assert first.read_bytes().splitlines()[1:] == second.read_bytes().splitlines()[1:]
+    assert cli("memory", "get", "c", "-n", "moved-2", "--raw").out == b"\xff\x00\x01\x02"
+    assert cli("memory", "get", "d", "-n", "moved-2", "--raw").out == b"line\r\nline\t\x7f"
+    again = cli("memory", "import", str(first), "-n", "moved-2", "-o", "json").document["imported"]
+    assert again["duplicate"] == len(LINES) and again["created"] == 0
+
+
+def test_export_to_a_pipe_and_a_reader_that_leaves(cli: Cli, way: dict[str, str]) -> None:
+    filled(cli, "piped-out")
+    out = cli("memory", "export", "-", "-n", "piped-out").out
+    assert [json.loads(line)["id"] for line in out.splitlines()[1:]] == ["a", "b-ü", "c", "d"]
+    with subprocess.Popen([str(SFMCTL), "memory", "export", "-n", "piped-out"], env=way, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as leaving:  # fmt: skip
+        assert leaving.stdout is not None and leaving.stderr is not None
+        leaving.stdout.close()
+        assert leaving.wait(120) == 0
+        assert leaving.stderr.read() == b""
+
+
+def test_an_export_that_fails_leaves_no_file(cli: Cli, tmp_path: Path) -> None:
+    cli("memory", "export", str(tmp_path / "x.jsonl"), "-n", "nowhere", code=7)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_line_stops_the_import_and_a_second_run_finishes_it(cli: Cli, tmp_path: Path) -> None:
+    cli("memory", "namespace", "create", "broken")
+    file = tmp_path / "lines.jsonl"
+    lines = [json.dumps({"id": str(n), "text": f"number {n}"}) for n in range(5)]
+    file.write_text("\n".join([*lines[:3], "{oops", *lines[3:]]))
+    done = cli("memory", "import", str(file), "-n", "broken", code=2)
+    assert "line 4" in done.err and "[SFM-CLI-003]" in done.err
+    file.write_text("\n".join(lines))
+    cli("memory", "import", str(file), "-n", "broken")
+    assert cli("memory", "list", "-n", "broken", "-o", "short").text.count("\n") == 5
+
+
+def test_refused_lines_are_counted_and_make_7(cli: Cli) -> None:
+    cli("memory", "namespace", "create", "refusing")
+    given = b'{"id": "a", "text": "good"}\n{"id": "b", "text": " "}\n'
+    done = cli("memory", "import", "-", "-n", "refusing", "-o", "json", given=given, code=7).document
+    assert done["imported"] == {"received": 2, "created": 1, "updated": 0, "duplicate": 0, "conflict": 0, "rejected": 1}
+    assert [(e["item"], e["code"]) for e in done["firstErrors"]] == [(1, "SFM-MEM-006")]
+
+
+def test_the_demo_stores_nothing_twice(cli: Cli) -> None:
+    demo = ("memory", "demo", "--limit", "200", "-n", "demo", "-o", "json")
+    first, second = cli(*demo).document, cli(*demo).document
+    assert first["stored"] == first["passages"] >= 200 and not first["unchanged"]
+    assert second["unchanged"] and second["stored"] == 0 and second["passages"] == first["passages"]
+    assert all(a["recall"]["hits"] for a in first["answers"])
+    listed = cli("memory", "list", "-n", "demo", "--kind", "passage", "--limit", "1", "-o", "json").document
+    assert listed["memories"][0]["metadata"]["event_time"].startswith("constructed")
+    larger = cli("memory", "demo", "--limit", "260", "-n", "demo", "-o", "json").document
+    assert larger["kept"] == first["passages"] and larger["stored"] == larger["passages"] - larger["kept"]
