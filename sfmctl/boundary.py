@@ -57,9 +57,10 @@ def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -
         sys.stderr.write("\ninterrupted\n")
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our pipe has what it wanted; the interpreter's own flush at exit must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
+        return left_by_the_reader()
+    except SystemExit as stop:
+        # Typer ends so in two cases: after completing for a shell, and (with 1) when the reader of our pipe has left.
+        return left_by_the_reader() if stop.code == 1 else Exit.OK
     except typer.TyperException as error:
         return usage(error, choice)
     except Fault as fault:
@@ -74,6 +75,12 @@ def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -
             C.BUG.fault(f"a bug in sfmctl: {type(error).__name__}", next_step=f"report it with {path}"),
             choice,
         )
+
+
+def left_by_the_reader() -> int:
+    """The reader of our pipe has what it wanted: no error, and the interpreter's flush at exit must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
+    return Exit.OK
 
 
 def report(fault: Fault, choice: render.Choice) -> int:

@@ -40,17 +40,23 @@ class Outcome:
     unchanged: bool
 
 
-def embedder() -> str:
-    """`wordllama` where it is installed, else the built-in lexical `hash-v1`."""
-    from importlib.util import find_spec
-
-    return "wordllama" if find_spec("wordllama") else "hash-v1"
-
-
 def prepare(client: Client, namespace: str) -> None:
-    """Make the namespace unless it is there; one that is there keeps its embedder and half-life."""
-    if namespace not in {n.name for n in client.list_namespaces().namespaces}:
-        client.create_namespace(namespace, embedder=embedder(), half_lives={"default": HALF_LIFE_S}, beta=BETA)
+    """Make the namespace unless it is there; one that is there keeps its embedder and half-life.
+
+    A daemon that has `wordllama` embeds meaning; any other has the built-in lexical `hash-v1`.
+    """
+    from sfmd.errors import E
+    from sfmd.rpc.client import CallFailed
+
+    if namespace in {n.name for n in client.list_namespaces().namespaces}:
+        return
+    half_lives = {"default": HALF_LIFE_S}
+    try:
+        client.create_namespace(namespace, embedder="wordllama", half_lives=half_lives, beta=BETA)
+    except CallFailed as failed:
+        if failed.code != E.INVALID.code:
+            raise
+        client.create_namespace(namespace, embedder="hash-v1", half_lives=half_lives, beta=BETA)
 
 
 def refresh(client: Client, namespace: str, limit: int, now_s: float, say: Callable[[str], None]) -> Outcome:
