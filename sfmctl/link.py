@@ -120,7 +120,8 @@ def linked(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         shared = {name: option for name, option in SHARED.items() if name not in without}
 
         def run(**values: Any) -> Any:
-            asked = {name: values.pop(name, default) for name, (_, default) in SHARED.items()}
+            # An option that the command has itself, of the same name, is not taken away from it.
+            asked = {n: values.pop(n, default) if n in shared else default for n, (_, default) in SHARED.items()}
             found = connection.resolve(_given(asked), os.environ, profile=asked["profile"], timeout_s=asked["timeout"])
             return command(Link(found, asked["output"]), **values)
 
