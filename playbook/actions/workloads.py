@@ -221,15 +221,17 @@ def overview(seen: Scene, now: float) -> list[dict[str, Any]]:
     return rows
 
 
+def stamp(event: Json) -> str:
+    """When an event was last seen."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
+
+
 def last_warnings(seen: Scene, count: int = 5) -> list[str]:
     """The newest warnings of the namespace's events, in words."""
 
-    def when(event: Json) -> str:
-        return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
-
-    newest = sorted(seen.events, key=when)[-count:]
+    newest = sorted(seen.events, key=stamp)[-count:]
     return [
-        f"{when(e)} {e['involvedObject'].get('kind')} {e['involvedObject'].get('name')}: {e.get('reason')}: "
+        f"{stamp(e)} {e['involvedObject'].get('kind')} {e['involvedObject'].get('name')}: {e.get('reason')}: "
         f"{e.get('message', '')}"
         for e in newest
     ]
@@ -276,6 +278,22 @@ def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -
     return Trouble(code, f"{bad[0].kind} {bad[0].name} will not become ready", why="\n".join(lines))
 
 
+def told(seen: Scene, found: Sequence[Unready], since: float) -> str:
+    """What a person who waits wants to know: how many are ready, who is not and why, the newest warnings."""
+    waiting = {one.name for one in found}
+    ready = [
+        w["metadata"]["name"] for w in (*seen.statefulsets, *seen.deployments) if w["metadata"]["name"] not in waiting
+    ]
+    fresh = Scene((), (), (), (), (), [e for e in seen.events if age_s(stamp(e), since) <= 0])
+    return "\n".join(
+        [
+            f"{len(ready)} of {len(names)} ready{': ' if ready else ''}{', '.join(sorted(ready))}",
+            *(str(one) for one in found),
+            *(f"event: {line}" for line in last_warnings(fresh, 2)),
+        ]
+    )
+
+
 def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[Unready]:
     """Look on until `until()` (or, with `ready_ends`, until all are ready), telling who is not; stops early on the end.
 
@@ -283,10 +301,10 @@ def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[
     """
     namespace, before = hands.target.namespace, ""
     suspects: set[str] = set()
-    away_since = 0.0
+    since, away_since = time.time(), 0.0
     while True:
         try:
-            found = unready(hands.api, hands.target)
+            seen = scene(hands.api, namespace)
             away_since = 0.0
         except Unknown as unknown:
             away_since = away_since or time.monotonic()
@@ -297,15 +315,16 @@ def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[
                 return []
             time.sleep(POLL_S)
             continue
+        found = judge(seen, time.time())
         bad = {f"{u.kind}/{u.name}/{u.code}" for u in found if u.code}
         if bad & suspects:
             trouble = terminal_trouble(hands.api, namespace, found)
             if trouble:
                 raise trouble
         suspects = bad
-        now = "\n".join(str(one) for one in found)
+        now = told(seen, found, since)
         if now != before:
-            hands.tell(now or "all ready")
+            hands.tell(now)
             before = now
         if until() or (ready_ends and not found):
             return found

@@ -61,11 +61,11 @@ class Sfmctl:
         """The command line of one run."""
         return [sys.executable, "-m", "sfmctl.app", *arguments]
 
-    def run(self, *arguments: str, timeout_s: float = 1500, stdin: str = "") -> Ran:
-        """Run it to its end."""
+    def run(self, *arguments: str, timeout_s: float = 1500, stdin: str = "", **env: str) -> Ran:
+        """Run it to its end; `env` are variables of its environment."""
         started = time.monotonic()
         done = subprocess.run(
-            self.argv(*arguments), cwd=ROOT, env=self.environment(), input=stdin, capture_output=True, text=True,
+            self.argv(*arguments), cwd=ROOT, env=self.environment() | env, input=stdin, capture_output=True, text=True,
             timeout=timeout_s, check=False,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout, done.stderr, time.monotonic() - started)

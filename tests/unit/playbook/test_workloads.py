@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from playbook.actions.workloads import Scene, Unready, judge, last_warnings, overview
+from playbook.actions.workloads import Scene, Unready, judge, last_warnings, overview, told
 
 NOW = 1_790_000_000.0
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -129,6 +129,20 @@ def test_what_cannot_mend_itself_comes_first() -> None:
     pods = [pod("a-0", phase="Pending"), pod("z-0", waiting("ImagePullBackOff"))]
     found = judge(seen(statefulsets=[workload("a"), workload("z")], pods=pods), NOW)
     assert [u.name for u in found] == ["z", "a"]
+
+
+def test_who_waits_is_told_how_many_are_ready_and_what_was_warned_of_lately() -> None:
+    def event(at: str, message: str) -> Json:
+        return {"metadata": {"creationTimestamp": at}, "reason": "Unhealthy", "lastTimestamp": at, "message": message,
+                "involvedObject": {"kind": "Pod", "name": "z-0"}}  # fmt: skip
+
+    events = [event(LONG_AGO, "an old story"), event("2026-09-21T14:20:00Z", "probe failed")]
+    scene = seen(statefulsets=[workload("a", ready=1), workload("z")], events=events)
+    lines = told(scene, judge(scene, NOW), NOW).splitlines()
+    assert lines[0] == "1 of 2 ready: a"
+    assert lines[1].startswith("StatefulSet z 0/1")
+    assert [line for line in lines if "event" in line] == [lines[2]]
+    assert "probe failed" in lines[2]
 
 
 def test_the_overview_has_every_workload_and_the_reason_of_those_that_wait() -> None:
