@@ -281,9 +281,8 @@ def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -
 def told(seen: Scene, found: Sequence[Unready], since: float) -> str:
     """What a person who waits wants to know: how many are ready, who is not and why, the newest warnings."""
     waiting = {one.name for one in found}
-    ready = [
-        w["metadata"]["name"] for w in (*seen.statefulsets, *seen.deployments) if w["metadata"]["name"] not in waiting
-    ]
+    names = [w["metadata"]["name"] for w in (*seen.statefulsets, *seen.deployments, *seen.daemonsets)]
+    ready = [name for name in names if name not in waiting]
     fresh = Scene((), (), (), (), (), [e for e in seen.events if age_s(stamp(e), since) <= 0])
     return "\n".join(
         [

@@ -132,7 +132,7 @@ def test_what_cannot_mend_itself_comes_first() -> None:
 
 
 def test_who_waits_is_told_how_many_are_ready_and_what_was_warned_of_lately() -> None:
-    def event(at: str, message: str) -> Json:
+    def event(at: str, message: str) -> dict[str, Any]:
         return {"metadata": {"creationTimestamp": at}, "reason": "Unhealthy", "lastTimestamp": at, "message": message,
                 "involvedObject": {"kind": "Pod", "name": "z-0"}}  # fmt: skip
 
