@@ -176,7 +176,7 @@ class _Check:
             if any(payload or b"") or any(vector or b""):
                 note(f"row {seq} ({id_}) is purged but still holds bytes")
             return
-        if payload is None or hashlib.sha256(payload).digest() != digest:
+        if not isinstance(payload, bytes) or hashlib.sha256(payload).digest() != digest:
             note(f"row {seq} ({id_}): the payload does not match its digest")
         else:
             self._report.payload_bytes += len(payload)
