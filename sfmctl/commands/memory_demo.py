@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sfmd.rpc.gen import memory_pb2 as pb
 
 QUESTIONS = (
-    "parse a JSON document from a string",
+    "match a regular expression at the beginning of a string",
     "wait until another thread has finished",
     "compare two sequences and show the differences",
 )

@@ -62,6 +62,17 @@ def test_colours_only_on_a_terminal_and_never_with_no_color(cli: Cli, way: dict[
     assert "\x1b" not in cli(*words).text
 
 
+def test_an_import_shows_its_rate_on_a_terminal_and_only_lines_elsewhere(
+    cli: Cli, way: dict[str, str], tmp_path: Path
+) -> None:
+    cli("memory", "namespace", "create", "bars")
+    file = tmp_path / "lines.jsonl"
+    file.write_text("".join(json.dumps({"id": str(n), "text": f"number {n}"}) + "\n" for n in range(300)))
+    seen = on_a_terminal(["memory", "import", str(file), "-n", "bars"], way, 80)
+    assert "/300" in seen and "/s" in seen and "━" in seen
+    assert "\x1b" not in cli("memory", "import", str(file), "-n", "bars").err
+
+
 def test_help_loads_nothing_heavy_beyond_typers_own() -> None:
     code = (
         "import sys, json; from sfmctl.app import run; run(['--help']); sys.stderr.write(json.dumps(list(sys.modules)))"
