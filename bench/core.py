@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,8 @@ def rows_of(people: Population, labels: list[str], *, graph: bool, console: Cons
             others = {"FAISS flat": rivals.flat(people, k)}
             if k == 10:
                 others["numpy"] = rivals.brute(people, scoring, k)
-                for fetch in (100, 200) if hnsw else ():
-                    others[f"HNSW {fetch}"] = rivals.over_fetch(people, hnsw, scoring, k, fetch)
+                if hnsw is not None:
+                    others |= {f"HNSW {n}": rivals.over_fetch(people, hnsw, scoring, k, n) for n in (100, 200)}
                 others["bare scan"] = rivals.bare_scan(people)
             row = measure(people, scoring, label, k, others, index=index)
             out.append(row)
@@ -68,8 +69,8 @@ def with_tail(people: Population, console: Console) -> Row:
     return row
 
 
-def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """All that was asked for, as the JSON report."""
+def run(arguments: argparse.Namespace, console: Console) -> Iterator[dict[str, Any]]:
+    """The JSON report after each population: a run that is broken off has measured what it has measured."""
     labels = [*HALF_LIVES_S, "no spread"]
     sizes = [(10_000, 256), (200_000, 256)] if arguments.quick else [
         (5_000, 256), (10_000, 256), (100_000, 256), (200_000, 256), (100_000, 768)]  # fmt: skip
@@ -87,11 +88,16 @@ def run(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
         if n >= 200_000:
             rows.append(with_tail(people, console))
             upkeeps.append(upkeep_of(people, scorings(["30 d"])["30 d"], 5_000 if arguments.quick else 20_000))
+        yield report_of(rows, upkeeps)
+
+
+def report_of(rows: list[Row], upkeeps: list[Upkeep]) -> dict[str, Any]:
+    """What was measured so far, as the JSON report."""
     return {
-        "rows": [row.as_json() for row in rows], "upkeep": [upkeep.as_json() for upkeep in upkeeps],
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "engine": ENGINE,
         "machine": {"processors": os.cpu_count(), "architecture": platform.machine(), "numpy": np.__version__,
                     "faiss": faiss.__version__, "python": platform.python_version()},
+        "rows": [row.as_json() for row in rows], "upkeep": [upkeep.as_json() for upkeep in upkeeps],
     }  # fmt: skip
 
 
@@ -107,10 +113,11 @@ def main() -> int:
     console = Console(width=220)
     set_blas_threads(1)
     faiss.omp_set_num_threads(1)
-    report = run(arguments, console)
-    show(report, console)
     OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "bench-core.json").write_text(json.dumps(report, indent=1))
+    report: dict[str, Any] = {}
+    for report in run(arguments, console):
+        (OUT / "bench-core.json").write_text(json.dumps(report, indent=1))
+    show(report, console)
     draw(report, arguments.plot)
     missed = [row["name"] for row in report["rows"] if not goal_of(row)[1]]
     console.print(f"goals missed: {', '.join(missed) or 'none'}; report in {OUT / 'bench-core.json'}")
