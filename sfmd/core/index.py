@@ -225,8 +225,11 @@ class Index:
 
     def compact(self, horizon_seq: int) -> int:
         """Drop rows that ended at or before `horizon_seq`; reads as of an earlier seq are no longer possible. Returns
-        how many rows went."""
+        how many rows went. Everything is saved first: a replay after a restart must not meet the end of a row that is
+        gone."""
         with self._upkeep:
+            if self.folder is not None:
+                merge.persist_all(self)
             return merge.drop(self, lambda block: block.ended <= horizon_seq)
 
     def erase(self, row_seqs: Sequence[int]) -> None:
