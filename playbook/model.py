@@ -270,6 +270,7 @@ class Image:
     context: str = ""
     dockerfile: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     @property
     def repository(self) -> str:

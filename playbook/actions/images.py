@@ -98,10 +98,15 @@ def inspected(shell: Shell, refs: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def source_digest(root: Path, image: Image) -> str:
-    """SHA-256 over the folder that an image is built from, as 16 hex digits: a changed source is built anew."""
+    """SHA-256 over what an image is built from, as 16 hex digits: a changed source is built anew.
+
+    That is the build's folder, or `sources` where an image names only some of it.
+    """
     folder = root / (image.context or Path(image.dockerfile).parent)
     total = hashlib.sha256((root / image.dockerfile).read_bytes())
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+    tops = [root / source for source in image.sources] or [folder]
+    found = {p for top in tops for p in (top.rglob("*") if top.is_dir() else [top])}
+    for path in sorted(p for p in found if p.is_file() and "__pycache__" not in p.parts):
         total.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:16]
 

@@ -20,6 +20,7 @@ ACTIONS: Mapping[str, str] = {
     "helm.rollback": "playbook.actions.helm:rollback",
     "workloads.wait": "playbook.actions.workloads:wait_ready",
     "compose.reset": "playbook.actions.compose:reset",
+    "app.image": "playbook.wiring.image:supply",
     "app.namespace": "playbook.wiring.work:apply_namespace",
     "app.account": "playbook.wiring.work:apply_account",
     "app.mounts": "playbook.wiring.work:apply_mounts",

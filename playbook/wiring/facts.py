@@ -176,8 +176,16 @@ def kafka(seen: Observer) -> Values:
     }
 
 
+def image(seen: Observer) -> Values:
+    """The image of the Jobs inside: what of it is not built, or not on a node of the kind cluster."""
+    from playbook.wiring import image as supply
+
+    return {"app.image.wanting": supply.wanting(seen.target, seen.shell)}
+
+
 GROUPS = {
     "app.env": env,
+    "app.image": image,
     "app.namespace": namespace,
     "app.account": account,
     "app.settings": settings,
@@ -189,6 +197,7 @@ GROUPS = {
 }
 NAMES: Mapping[str, tuple[str, ...]] = {
     "app.env": ("app.env.unfit",),
+    "app.image": ("app.image.wanting",),
     "app.namespace": ("app.namespace.wanting", "app.namespace.access"),
     "app.account": ("app.account.wanting", "app.account.access"),
     "app.settings": ("app.settings.wanting", "app.settings.access"),

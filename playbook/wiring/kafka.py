@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,6 +54,12 @@ class TunnelLoop(asyncio.SelectorEventLoop):
         if kwargs.get("ssl") is not None:
             kwargs["server_hostname"] = host
         return await super().create_connection(factory, "127.0.0.1", self._ways[host, port], **kwargs)
+
+
+def through_tunnels(reach: Reach, stack: contextlib.ExitStack, work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end on such a loop; the tunnels last as long as `stack`."""
+    with asyncio.Runner(loop_factory=lambda: TunnelLoop(reach, stack)) as runner:
+        return runner.run(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +105,10 @@ def asked(reach: Reach, at: Endpoints, login: Login, ask: Callable[[Any], Awaita
             await client.close()
 
     with contextlib.ExitStack() as stack, silenced("aiokafka"):
-        loop = TunnelLoop(reach, stack)
         try:
-            return loop.run_until_complete(asyncio.wait_for(whole(), TIMEOUT_S * 2))
+            return through_tunnels(reach, stack, asyncio.wait_for(whole(), TIMEOUT_S * 2))
         except (KafkaError, TimeoutError, OSError) as error:
             raise Unknown("SFM-KAF-001", "Kafka gave no answer", why=f"{type(error).__name__}: {error}") from error
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
 
 
 @contextlib.contextmanager

@@ -10,29 +10,23 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
 from playbook.kube import Json, Writer
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring.access import Acl, kafka_acls
 from playbook.wiring.endpoints import Endpoints
+from playbook.wiring.image import reference
 from playbook.wiring.kafka import ADMIN, INTERNAL_PORT, administrator
 from playbook.wiring.reach import Reach
 from playbook.wiring.topics import TopicChange
 
 ADMINISTERS = "soma.sh/infra-client"
 """The label that admits a pod of the infra namespace to the administrators' listener."""
-REPOSITORY = "soma/sfmctl"
 DEADLINE_S = 90
 PAUSE_S = 0.4
 USER = 10001
 STUCK = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
-
-
-def image(reach: Reach) -> str:
-    """The image that the Job runs: as told, else the one of this version."""
-    return reach.target.sfmctl_image or f"{REPOSITORY}:{version('soma-fractal-memory')}"
 
 
 def client_settings(reach: Reach, at: Endpoints) -> dict[str, str]:
@@ -76,7 +70,7 @@ def manifest(reach: Reach, name: str) -> Json:
     labels = {"app.kubernetes.io/managed-by": "sfmctl", "app.kubernetes.io/name": "sfmctl", ADMINISTERS: "true"}
     container = {
         "name": "kafka",
-        "image": image(reach),
+        "image": reference(reach.target),
         "imagePullPolicy": "IfNotPresent",
         "command": ["/opt/sfmctl/bin/python", "-m", "playbook.incluster.kafka_admin", "/request/request.json"],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfmctl import playrun, render
-from sfmctl.exits import Exit
+from sfmctl.exits import Exit, worst
 
 if TYPE_CHECKING:
     from playbook.model import Plan
@@ -40,14 +40,23 @@ def aim_at(
     name: str, env: str, namespace: str, cluster: str, context: str, kubeconfig: playrun.Kubeconfig, **flags: Any
 ) -> Target:
     """The target of a run that is about one application."""
-    from playbook.target import check_mode
+    import os
+
+    from playbook.target import check_mode, find_infra
+    from playbook.trouble import Trouble
     from playbook.wiring.application import application
 
+    try:  # the charts are not needed, but with a checkout the image of the Jobs can be built
+        infra: Path | None = find_infra(None)
+    except Trouble:
+        infra = None
     with playrun.translated():
         app = application(name, check_mode(env), namespace)
         return playrun.target(
-            mode=env, cluster=cluster, context=context, kubeconfig=kubeconfig, need_infra=False, app=app, **flags
-        )
+            mode=env, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra,
+            need_infra=infra is not None, build_network=os.environ.get("SFM_BUILD_NETWORK", ""),
+            buildkit=os.environ.get("SFM_BUILDKIT", "1").lower() not in ("0", "false", "no"), app=app, **flags,
+        )  # fmt: skip
 
 
 def wire(
@@ -125,9 +134,7 @@ def show(
             )
         ],
     )  # fmt: skip
-    if plan.refusals:
-        return Exit.UNDETERMINED
-    return Exit.CHECK_FAILED if plan.pending else Exit.OK
+    return worst([Exit.UNDETERMINED] * bool(plan.refusals) + [Exit.CHECK_FAILED] * bool(plan.pending))
 
 
 def parts(plan: Plan) -> list[dict[str, str]]:
