@@ -6,10 +6,11 @@ could not be determined (`error`), which is never the same as a failure.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
 
@@ -29,7 +30,10 @@ WORKERS = 8
 
 @dataclass(slots=True)
 class Probe:
-    """What a check may use to look: the observer's read-only hands, a shell, and a client that can exec and forward."""
+    """What a check may use to look: the observer's read-only hands, a shell, and a client that can exec and forward.
+
+    `kept` is for what several checks of one run share and is dear to ask; take `lock` while asking.
+    """
 
     target: Target
     book: Book
@@ -37,6 +41,8 @@ class Probe:
     shell: Shell
     extra: Mapping[str, Callable[[Probe, Mapping[str, Any]], Verdicts]] = field(default_factory=dict)
     attempt_s: float = 10.0
+    kept: dict[str, Any] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     _writer: Writer | None = None
 
     @property
@@ -122,6 +128,7 @@ def run(
 ) -> list[Check]:
     """Run `specs` and return their records in their order; `tell` gets each as it is known."""
     deadline = time.monotonic() + timeout_s
+    specs = [shown(spec, probe.target) for spec in specs]
     results: dict[str, Check] = {}
     waiting = list(specs)
     running: dict[Future[Check], CheckSpec] = {}
@@ -149,6 +156,17 @@ def run(
                 late(probe.book, [*running.values(), *waiting], results, timeout_s)
                 break
     return [results[spec.id] for spec in specs]
+
+
+def shown(spec: CheckSpec, target: Target) -> CheckSpec:
+    """The check with the command as a person would type it against this target."""
+    names = {"context": target.context, "namespace": target.namespace}
+    if target.app is not None:
+        names |= {"app": target.app.name, "env": target.app.env, "app_namespace": target.app.namespace}
+    command = spec.command
+    for name, value in names.items():
+        command = command.replace("{" + name + "}", value)
+    return replace(spec, command=command)
 
 
 def late(book: Book, specs: Iterable[CheckSpec], results: dict[str, Check], timeout_s: float) -> None:

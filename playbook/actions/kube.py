@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -200,7 +201,8 @@ def probe_namespace(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     if found is None:
         return Status.FAIL, f"{name} is absent"
     phase, labels = found["status"]["phase"], found["metadata"].get("labels", {})
-    missing = [k for k, v in namespace_labels(probe.target).items() if labels.get(k) != v]
+    wanted = namespace_labels(probe.target) if probe.target.infra != Path() else {}
+    missing = [k for k, v in wanted.items() if labels.get(k) != v]
     if phase != "Active":
         return Status.FAIL, f"{name} is {phase}: {'; '.join(namespace_words(found))}", "SFM-K8S-006"
     return (Status.FAIL, f"lacks the labels {', '.join(missing)}") if missing else (Status.PASS, "Active, labelled")

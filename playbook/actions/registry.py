@@ -69,6 +69,13 @@ PROBES: Mapping[str, str] = {
     "etcd": "playbook.actions.servers:etcd",
     "prometheus": "playbook.actions.servers:prometheus",
     "grafana": "playbook.actions.servers:grafana",
+    "app.namespace": "playbook.wiring.checks:namespace",
+    "app.settings": "playbook.wiring.checks:settings",
+    "app.store": "playbook.wiring.checks:store",
+    "app.secrets": "playbook.wiring.checks:secrets",
+    "app.pods": "playbook.wiring.checks:pods",
+    "app.inside": "playbook.wiring.checks:inside",
+    "app.asked": "playbook.wiring.checks:found_inside",
 }
 
 

@@ -22,6 +22,8 @@ from playbook.model import Status
 from playbook.trouble import Unknown
 from playbook.tunnel import Way, tunnel
 
+POLICY_PACKAGE = "soma"
+"""The root of every policy that the shared infrastructure brings."""
 LAG_WARN_BYTES = 16 * 1024 * 1024
 POSTGRES_VIEW = """
 select json_build_object(
@@ -343,6 +345,8 @@ def opa(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         if status != 200 or "result" not in json.loads(body):
             return Status.FAIL, f"{name} /v1/data answers {status}: {body[:200]}"
     packages = sorted(json.loads(body)["result"])
+    if POLICY_PACKAGE not in packages:
+        return Status.FAIL, f"no package {POLICY_PACKAGE}; loaded: {', '.join(packages) or 'none'}", "SFM-OPA-002"
     return Status.PASS, f"{len(pods)} healthy; packages: {', '.join(packages) or 'none'}"
 
 

@@ -101,12 +101,12 @@ def verify(
 ) -> int:
     """Ask every node for every image that the charts run."""
     from sfmctl import checks
-    from sfmctl.commands.verify import infra_checks
+    from sfmctl.commands.verify import matrix
 
     started = time.monotonic()
     aim = playrun.target(mode=mode, values=values, cluster=cluster, kubeconfig=kubeconfig, infra=infra)
     with playrun.probing(aim) as probe:
-        results = infra_checks(probe, only=["images.nodes"], timeout_s=timeout)
+        results = matrix(probe, only=["images.nodes"], timeout_s=timeout)
         code = worst(playrun.check_exits(results, probe.book))
     checks.show(results, output, "ImageVerification", round((time.monotonic() - started) * 1000), code)
     return code

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,14 +32,17 @@ def register(app: typer.Typer) -> None:
     app.command("verify")(verify)
 
 
-def infra_checks(
+def matrix(
     probe: Probe, *, only: list[str] | None = None, skip: list[str] | None = None, timeout_s: float = 120.0
 ) -> list[Check]:
-    """Run the infrastructure's rows and return their records."""
+    """Run the infrastructure's rows and, when the target is about an application, its rows; return their records."""
     from playbook import check
     from playbook.actions import registry
 
-    specs = [s for s in probe.book.checks.values() if s.category in INFRA_CATEGORIES]
+    wanted = INFRA_CATEGORIES
+    if probe.target.app is not None:  # which images the nodes hold is the platform's affair, not an application's
+        wanted = (*(c for c in INFRA_CATEGORIES if c != "images"), "app")
+    specs = [s for s in probe.book.checks.values() if s.category in wanted]
     chosen = check.selected(specs, only or [], skip or [])
     return check.run(probe, chosen, registry.probe, timeout_s=timeout_s)
 
@@ -46,24 +50,52 @@ def infra_checks(
 def after_play(aim: Target) -> list[Check]:
     """The checks at the end of `up`."""
     with playrun.probing(aim) as probe:
-        return infra_checks(probe)
+        return matrix(probe)
+
+
+def bundled(probe: Probe, results: list[Check], folder: Path | None) -> None:
+    """Write a bundle when something failed and a folder was given, and say where it is."""
+    from playbook import bundle
+
+    if folder is None or not any(c.status.value in ("fail", "error") for c in results):
+        return
+    app = probe.target.app
+    namespaces = [probe.target.namespace, *([app.namespace] if app is not None else [])]
+    files = bundle.write(folder, probe.seen.reader, namespaces, results)
+    render.note(f"wrote {len(files)} files to {folder}")
 
 
 def verify(
+    name: Annotated[
+        str, typer.Argument(help="An application; without one, the infrastructure alone.", metavar="[APP]")
+    ] = "",
+    env: Annotated[
+        str, typer.Option("--env", "-e", envvar="SFM_ENV", help="The application's environment; default: the mode.")
+    ] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace; default: its name.")] = "",
     mode: playrun.Mode = "dev",
     values: playrun.Values = None,
     only: Only = None,
     skip: Skip = None,
+    waivers: Annotated[
+        Path | None, typer.Option("--waivers", help="YAML list of {check, reason, until}: failures that only warn.")
+    ] = None,
     junit: Junit = None,
+    bundle_on_failure: Annotated[
+        Path | None, typer.Option("--bundle-on-failure", help="Folder for pods, events and logs when a check fails.")
+    ] = None,
     fail_on: playrun.FailOn = playrun.FailLevel.FAIL,
     timeout: playrun.Timeout = 120.0,
+    sfmctl_image: Annotated[
+        str, typer.Option("--sfmctl-image", envvar="SFM_SFMCTL_IMAGE", help="Image of the Job that asks from inside.")
+    ] = "",
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
     infra: playrun.Infra = None,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
-    """Check the shared infrastructure: cluster, release, images, workloads, and a real query to each server."""
+    """Check the shared infrastructure, and an application's place in it: a real question to each server."""
     from sfmctl import checks
 
     started = time.monotonic()
@@ -72,12 +104,13 @@ def verify(
         return round((time.monotonic() - started) * 1000)
 
     try:
-        aim = playrun.target(
-            mode=mode, values=values, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra
-        )
+        aim = aimed(name, env or mode, namespace, mode=env or mode, values=values, cluster=cluster, context=context,
+                    kubeconfig=kubeconfig, infra=infra, sfmctl_image=sfmctl_image)  # fmt: skip
         with playrun.translated(), playrun.probing(aim) as probe:
-            results = infra_checks(probe, only=only, skip=skip, timeout_s=timeout)
+            excused = excuses(waivers)
+            results = excused(matrix(probe, only=only, skip=skip, timeout_s=timeout))
             code = worst(playrun.check_exits(results, probe.book, fail_on))
+            bundled(probe, results, bundle_on_failure)
     except Fault as fault:
         if junit is not None:
             checks.write_junit(junit, [], took_ms(), fault)
@@ -86,3 +119,35 @@ def verify(
         checks.write_junit(junit, results, took_ms())
     checks.show(results, output, "Verification", took_ms(), code)
     return code
+
+
+def aimed(name: str, env: str, namespace: str, **flags: Any) -> Target:
+    """The target, about an application when one is named."""
+    if not name:
+        return playrun.target(**flags)
+    from playbook.target import check_mode, find_infra
+    from playbook.trouble import Trouble
+    from playbook.wiring.application import application
+
+    with playrun.translated():
+        app = application(name, check_mode(env), namespace)
+        try:
+            find_infra(flags["infra"])
+            charts = True
+        except Trouble:
+            if flags["infra"] is not None:
+                raise
+            charts = False  # an application's own pipeline has no charts beside it; what compares with them is skipped
+    return playrun.target(**flags, app=app, need_infra=charts)
+
+
+def excuses(path: Path | None) -> Callable[[list[Check]], list[Check]]:
+    """What demotes waived failures, read before anything is asked so that a bad file is told at once."""
+    from datetime import UTC, datetime
+
+    from playbook import waivers
+
+    if path is None:
+        return list
+    listed = waivers.load(path)
+    return lambda found: waivers.waived(found, listed, datetime.now(UTC).date())

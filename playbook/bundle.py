@@ -1,0 +1,101 @@
+"""What to look at after a failed verification, gathered while it is fresh: records, pods, events, logs of what is ill.
+
+An allow-list, not a dump: Secrets and ConfigMaps are never read into it, and every value of a Secret of the two
+namespaces is cut out of whatever a log says.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from playbook.actions.workloads import pod_ready
+from playbook.kube import Json, Reader
+from playbook.model import Check
+from playbook.trouble import Trouble
+
+LOG_LINES = 200
+SHORTEST_SECRET = 6
+
+
+def secret_values(reader: Reader, namespace: str) -> list[str]:
+    """Every value of every Secret of the namespace that is long enough to be told from a word, longest first."""
+    values: set[str] = set()
+    for secret in reader.items(f"/api/v1/namespaces/{namespace}/secrets"):
+        for encoded in (secret.get("data") or {}).values():
+            text = base64.b64decode(encoded).decode(errors="replace").strip()
+            values |= {part for part in (text, *text.splitlines()) if len(part) >= SHORTEST_SECRET}
+    return sorted(values, key=len, reverse=True)
+
+
+def scrubbed(text: str, values: Iterable[str]) -> str:
+    """`text` without those values, cut out in one pass so that a mark is never cut again."""
+    wanted = sorted(set(values), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, wanted)), "<secret>", text) if wanted else text
+
+
+def pod_lines(pods: Sequence[Json]) -> str:
+    """One line a pod: name, phase, ready, restarts, node."""
+    lines = []
+    for pod in pods:
+        restarts = sum(c.get("restartCount", 0) for c in pod["status"].get("containerStatuses", []))
+        ready = "ready" if pod_ready(pod) else "not ready"
+        where = pod["spec"].get("nodeName", "-")
+        lines.append(f"{pod['metadata']['name']}\t{pod['status'].get('phase')}\t{ready}\t{restarts}\t{where}")
+    return "\n".join(lines) + "\n"
+
+
+def event_lines(events: Sequence[Json]) -> str:
+    """The last 200 events, oldest first."""
+    ordered = sorted(events, key=lambda e: str(e.get("lastTimestamp") or e.get("eventTime") or ""))[-200:]
+    return "".join(
+        f"{e.get('lastTimestamp')}\t{e.get('type')}\t{e.get('reason')}\t{e.get('involvedObject', {}).get('kind')}/"
+        f"{e.get('involvedObject', {}).get('name')}\t{e.get('message', '')}\n"
+        for e in ordered
+    )
+
+
+def write(folder: Path, reader: Reader, namespaces: Sequence[str], checks: Sequence[Check]) -> list[Path]:
+    """Write the bundle and return its files. What the API does not give is said in the bundle, not raised."""
+    written = [put(folder / "checks.json", json.dumps([c.as_dict() for c in checks], indent=2, ensure_ascii=False))]
+    try:
+        values = [v for namespace in namespaces for v in secret_values(reader, namespace)]
+        for namespace in namespaces:
+            base = f"/api/v1/namespaces/{namespace}"
+            pods = reader.items(f"{base}/pods")
+            written.append(put(folder / namespace / "pods.tsv", pod_lines(pods)))
+            events = scrubbed(event_lines(reader.items(f"{base}/events")), values)
+            written.append(put(folder / namespace / "events.tsv", events))
+            written += [file for pod in pods if not pod_ready(pod) for file in logs(folder, reader, base, pod, values)]
+    except Trouble as trouble:
+        written.append(put(folder / "not-gathered.txt", f"{trouble.what}\n{trouble.why}\n"))
+    return written
+
+
+def logs(folder: Path, reader: Reader, base: str, pod: Json, values: Sequence[str]) -> list[Path]:
+    """The last lines of each container of one pod that is not ready, of the run before when it was restarted."""
+    name, namespace, files = pod["metadata"]["name"], pod["metadata"]["namespace"], []
+    for status in pod["status"].get("containerStatuses", []):
+        query = {"container": status["name"], "tailLines": LOG_LINES}
+        if status.get("restartCount"):
+            query["previous"] = "true"
+        try:
+            text = reader.text(f"{base}/pods/{name}/log", **query)
+        except Trouble as trouble:
+            text = f"no log: {trouble.what} {trouble.why}"
+        files.append(put(folder / namespace / "logs" / f"{name}.{status['name']}.log", scrubbed(text, values)))
+    return files
+
+
+def put(path: Path, text: str) -> Path:
+    """Write one private file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o600)
+    except OSError as error:
+        raise Trouble("SFM-CLI-031", f"the bundle's file {path} cannot be written", why=error.strerror or "") from error
+    return path

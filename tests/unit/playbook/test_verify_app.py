@@ -1,0 +1,146 @@
+"""The application's rows apart from a cluster: what is asked, how answers are read, waived and bundled."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+
+from playbook import bundle, waivers
+from playbook.incluster import app_probe
+from playbook.load import packaged
+from playbook.model import Check, Status
+from playbook.trouble import Trouble, Unknown
+from playbook.wiring import checks, probe_job
+from playbook.wiring.application import application
+from playbook.wiring.endpoints import Endpoints
+
+APP = application("shop", "dev")
+AT = Endpoints(
+    {
+        "KAFKA_TOPIC_PARTITIONS": "3", "KAFKA_TOPIC_REPLICATION_FACTOR": "1", "KAFKA_TOPIC_RETENTION_HOURS": "72",
+        "KAFKA_TOPIC_MIN_INSYNC_REPLICAS": "1",
+    },
+    "soma-infra",
+)  # fmt: skip
+WANTED = {"shop.events": {"partitions": 3, "replicas": 3}}
+
+
+def check(check_id: str, status: Status = Status.FAIL) -> Check:
+    return Check(check_id, "app", "t", "c", "c", status, "seen", "SFM-X", "doc", 1, 1)
+
+
+def test_the_question_names_topics_and_another_path_and_holds_no_secret():
+    asked = probe_job.question(APP, AT)
+    assert asked["topics"]["shop.events"] == {"partitions": 3, "replicas": 1}
+    assert asked["other_path"] != APP.secret_path
+    assert asked["other_path"].endswith("/dev")
+    assert not any("password" in key.lower() for key in json.dumps(asked).split('"'))
+
+
+@pytest.mark.parametrize(
+    ("topics", "code"),
+    [
+        ({}, "SFM-KAF-015"),
+        ({"shop.events": [(3, 3)] * 2}, "SFM-KAF-016"),
+        ({"shop.events": [(1, 1)] * 3}, "SFM-KAF-011"),
+        ({"shop.events": [(3, 3), (3, 1), (3, 3)]}, "SFM-KAF-002"),
+    ],
+)
+def test_each_difference_of_a_topic_has_its_own_code(topics, code):
+    found = app_probe.judge_topics(topics, WANTED, 2)
+    assert found is not None
+    assert found[2] == code
+
+
+def test_topics_as_the_mode_says_are_fine_and_more_partitions_are_too():
+    assert app_probe.judge_topics({"shop.events": [(3, 2)] * 4}, WANTED, 2) is None
+
+
+def test_every_code_that_the_probe_can_give_is_in_the_book():
+    import re
+    from pathlib import Path
+
+    source = Path(app_probe.__file__).read_text() + Path(checks.__file__).read_text()
+    named = set(re.findall(r"SFM-[A-Z0-9]+-\d{3}", source))
+    assert len(named) > 10
+    assert named <= set(packaged().codes)
+
+
+def test_a_secret_value_never_leaves_the_probe():
+    env = {"POSTGRES_PASSWORD": "hunter2hunter2", "POSTGRES_DSN": "postgresql://shop:hunter2hunter2@h/shop"}
+    said = app_probe.scrubbed("could not connect with postgresql://shop:hunter2hunter2@h/shop\n(hunter2hunter2)", env)
+    assert "hunter2" not in said
+    assert "<POSTGRES_PASSWORD>" in said
+
+
+def test_a_missing_setting_is_a_failure_of_the_settings_not_a_crash():
+    record = app_probe.asked_one("database", {}, {"app": "shop"})
+    assert (record["status"], record["code"]) == ("fail", "SFM-APP-008")
+    assert "POSTGRES_DSN" in record["observed"]
+
+
+def test_a_job_without_an_answer_is_undetermined():
+    with pytest.raises(Unknown) as caught:
+        probe_job.records("Traceback (most recent call last):\nImportError: no\n")
+    assert caught.value.code == "SFM-APP-013"
+    assert probe_job.records('warning\n{"checks": {"redis": {"status": "pass"}}}\n')["redis"]["status"] == "pass"
+
+
+def test_a_sync_is_late_only_after_its_refresh_and_grace():
+    stamp = "2026-01-01T00:00:00Z"
+    now = datetime.datetime(2026, 1, 1, 1, 1, tzinfo=datetime.UTC).timestamp()
+    assert checks.refreshed_late_s(stamp, now) <= 0
+    assert checks.refreshed_late_s(stamp, now + 120) > 0
+
+
+def test_a_waiver_makes_a_failure_a_warning_until_its_day(tmp_path):
+    file = tmp_path / "waivers.yaml"
+    file.write_text("- {check: 'app.*', reason: moving house, until: 2026-12-31}\n")
+    listed = waivers.load(file)
+    day = datetime.date(2026, 12, 31)
+    [one, other] = waivers.waived([check("app.redis"), check("redis.ping")], listed, day)
+    assert (one.status, other.status) == (Status.WARN, Status.FAIL)
+    assert "moving house" in one.observed
+    [late] = waivers.waived([check("app.redis")], listed, day + datetime.timedelta(days=1))
+    assert late.status is Status.FAIL
+    assert "its waiver ended on 2026-12-31" in late.observed
+
+
+def test_a_waiver_excuses_failures_only(tmp_path):
+    file = tmp_path / "waivers.yaml"
+    file.write_text("- {check: 'app.*', reason: r, until: 2026-12-31}\n")
+    for status in (Status.PASS, Status.ERROR, Status.SKIP):
+        [one] = waivers.waived([check("app.redis", status)], waivers.load(file), datetime.date(2026, 1, 1))
+        assert one.status is status
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["check: x", "- {check: x, reason: r}", "- {check: x, reason: '', until: 2026-01-01}",
+     "- {check: x, reason: r, until: soon}", "- {check: x, reason: r, until: 2026-01-01, extra: 1}", "- [", ],
+)  # fmt: skip
+def test_a_bad_waiver_file_is_refused_with_its_code(tmp_path, text):
+    file = tmp_path / "waivers.yaml"
+    file.write_text(text)
+    with pytest.raises(Trouble) as caught:
+        waivers.load(file)
+    assert caught.value.code == "SFM-CLI-030"
+
+
+def test_an_absent_waiver_file_is_refused(tmp_path):
+    with pytest.raises(Trouble, match="not valid"):
+        waivers.load(tmp_path / "none.yaml")
+
+
+def test_a_bundle_cuts_secret_values_out_longest_first():
+    said = bundle.scrubbed("dsn=abc-secret-def token=secret", ["abc-secret-def", "secret"])
+    assert said == "dsn=<secret> token=<secret>"
+
+
+def test_the_application_rows_hang_on_the_roots_they_need():
+    rows = packaged().checks
+    assert rows["app.redis"].needs == ("app.inside", "redis.ping")
+    assert rows["app.vault"].needs == ("app.inside", "vault.health")
+    assert set(rows["app.inside"].needs) == {"app.settings", "app.secrets"}
