@@ -38,14 +38,7 @@ stop: ## Stop the memory daemon that `make run` started
 test: $(VENV)/dev.ok ## The whole test suite, without a cluster
 	@$(BIN)/pytest -m "not kind"
 
-kind-run: $(VENV)/run.ok ## Start the memory daemon, fill it with real text of this machine, recall
-	@$(BIN)/sfmctl daemon start
-	@$(BIN)/sfmctl memory demo
-
-stop: ## Stop the memory daemon that `make run` started
-	@if [ -x $(BIN)/sfmctl ]; then $(BIN)/sfmctl daemon stop; else echo 'nothing was started'; fi
-
-test: $(VENV)/dev.ok ## The tests on a real Kind cluster
+kind-test: $(VENV)/dev.ok ## The tests on a real Kind cluster
 	@$(BIN)/pytest -m kind tests/kind
 
 bench: $(VENV)/dev.ok ## Measure the core, the store and the service (BENCH_ARGS=--quick for a few minutes)

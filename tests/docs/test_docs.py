@@ -103,3 +103,11 @@ def test_every_decision_record_is_in_the_index() -> None:
     folder = ROOT / "docs" / "decisions"
     index = (folder / "README.md").read_text()
     assert [p.name for p in sorted(folder.glob("[0-9]*.md")) if f"({p.name})" not in index] == []
+
+
+def test_every_target_of_the_makefile_is_defined_once_and_phony_ones_exist() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", text, re.MULTILINE)
+    assert sorted(targets) == sorted(set(targets))
+    phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    assert phony is not None and sorted(phony[1].split()) == sorted(targets)
