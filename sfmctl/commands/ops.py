@@ -66,7 +66,7 @@ def down(
     exit_code: playrun.ExitCode = False,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
-    """Take everything away: release, namespace, and the kind cluster."""
+    """Delete the kind cluster with all that is in it; on other clusters, or with --keep-cluster, what `reset` does."""
     aim = playrun.target(
         cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
         keep_cluster=keep_cluster, force_finalizers=force_finalizers, gone_wait_s=wait,
@@ -95,7 +95,7 @@ def reset(
     """Remove the release and its namespace from the cluster, naming what blocks it; absent is success."""
     aim = playrun.target(
         cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
-        force_finalizers=force_finalizers, compose=compose, gone_wait_s=wait,
+        force_finalizers=force_finalizers, compose=compose, gone_wait_s=wait, keep_cluster=True,
     )  # fmt: skip
     play = "reset-compose" if compose else "reset"
     return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)

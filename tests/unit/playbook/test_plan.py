@@ -159,9 +159,18 @@ def test_a_context_off_the_allow_list_is_never_reset() -> None:
 
 
 def test_reset_of_what_is_absent_is_success() -> None:
-    plan = made("reset", READY | {"release.state": "absent", "namespace.state": "absent"})
+    gone = {"cluster.keep": True, "release.state": "absent", "namespace.state": "absent"}
+    plan = made("reset", READY | gone)
+    assert verdicts(plan) == {"api.ready": "done", "release.remove": "done", "namespace.remove": "done"}
     assert not plan.pending
     assert not plan.refusals
+
+
+def test_down_deletes_a_kind_cluster_as_a_whole_and_empties_one_that_is_kept() -> None:
+    assert [item.step.id for item in made("down", READY).pending] == ["cluster.delete"]
+    kept = made("down", READY | {"cluster.keep": True})
+    assert [item.step.id for item in kept.pending] == ["release.remove", "namespace.remove"]
+    assert kept.destructive
 
 
 def test_a_foreign_cluster_is_neither_made_nor_filled() -> None:
