@@ -123,6 +123,7 @@ class Engine:
         if item.verdict is Verdict.SKIP:
             return self._note(step, Result.SKIPPED, item.why, started)
         try:
+            self.hands.shell.check_cancelled()
             self.journal.write("started", step=step.id)
             self.tell(Event("step", step.id, step.title))
             if item.verdict is Verdict.LATER:

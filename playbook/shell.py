@@ -95,7 +95,20 @@ class Shell:
     def __init__(self, *, env: Mapping[str, str] | None = None, cancelled: threading.Event | None = None) -> None:
         self.env = dict(env or {})
         self.cancelled = cancelled or threading.Event()
+        self._above: tuple[threading.Event, ...] = ()
         self._secrets: list[str] = []
+
+    def child(self) -> Shell:
+        """A shell that can be cancelled alone, and is cancelled with this one."""
+        made = Shell(env=self.env)
+        made._above = (*self._above, self.cancelled)
+        made._secrets = self._secrets
+        return made
+
+    def check_cancelled(self) -> None:
+        """Raise KeyboardInterrupt when the run was cancelled: ^C itself can be lost inside a library's finalizer."""
+        if self.cancelled.is_set() or any(event.is_set() for event in self._above):
+            raise KeyboardInterrupt
 
     def conceal(self, secret: str) -> None:
         """Take `secret` out of whatever is kept from now on."""
@@ -177,8 +190,7 @@ class Shell:
         timed_out = False
         try:
             while process.poll() is None:
-                if self.cancelled.is_set():
-                    raise KeyboardInterrupt
+                self.check_cancelled()
                 if time.monotonic() > deadline:
                     timed_out = True
                     end(process)

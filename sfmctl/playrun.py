@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -195,17 +196,27 @@ def confirm(plan: Plan, aim: Target, *, yes: bool) -> None:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM ends a run as ^C does: journalled, with what was begun taken away."""
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """^C and SIGTERM end a run: journalled, with what was begun taken away.
+
+    They raise KeyboardInterrupt and set the event, which running work looks at too: an exception that is raised while a
+    library's finalizer runs is printed and lost.
+    """
+    stopped = threading.Event()
 
     def stop(number: int, frame: object) -> None:
+        stopped.set()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
-        yield
+        yield stopped
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_play(
@@ -228,7 +239,7 @@ def run_play(
     started = time.monotonic()
     book = packaged()
     seen = Observer(aim, book)
-    with stopped_by_signals():
+    with stopped_by_signals() as stopped:
         left = journal.unfinished(journal.last(aim.state, aim.context))
         if left:
             render.note(f"the run before stopped at {left}; going on from what is there now")
@@ -247,7 +258,7 @@ def run_play(
         if plan.pending:
             show_plan(plan, render.Output.TABLE, to_stderr=True)
             confirm(plan, aim, yes=yes)
-            hands = engine.Hands(aim, book, seen, Shell(), 0.0, lambda text: None)
+            hands = engine.Hands(aim, book, seen, Shell(cancelled=stopped), 0.0, lambda text: None)
             with journal.opened(aim.state, aim.context, play) as record, Progress(plan) as progress:
                 try:
                     outcomes = engine.Engine(hands, record, progress.tell).apply(plan)

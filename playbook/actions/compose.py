@@ -74,6 +74,7 @@ def judge(found: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
 def healthy(hands: Hands) -> int:
     """Wait until every container runs healthy or ended well; how many run."""
     while True:
+        hands.shell.check_cancelled()
         found = containers(hands.shell)
         waiting, ended = judge(found)
         if ended or (waiting and hands.left_s <= 0) or not found:

@@ -334,7 +334,7 @@ def insistent(hands: Hands, argv: list[str]) -> None:
 
 def watched(hands: Hands, argv: list[str]) -> None:
     """Run a helm command while looking at the workloads; ends it when one will never become ready."""
-    inner = Shell(env=hands.shell.env)
+    inner = hands.shell.child()
     with ThreadPoolExecutor(max_workers=1) as pool:
         running: Future[Any] = pool.submit(inner.run, argv, timeout_s=hands.left_s)
         try:

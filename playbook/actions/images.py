@@ -258,12 +258,13 @@ def load_all(hands: Hands, lacking: Iterable[tuple[str, str]]) -> None:
     for ref, nodes in sorted(by_ref.items()):
         by_nodes.setdefault(tuple(nodes), []).append(ref)
     batches = [(nodes, part) for nodes, refs in by_nodes.items() for part in halves(refs)]
+    inner = hands.shell.child()
     with ThreadPoolExecutor(max_workers=LOADERS) as pool:
         try:
-            for done in pool.map(lambda batch: load(hands, batch[1], batch[0]), batches):
+            for done in pool.map(lambda batch: load(hands, inner, batch[1], batch[0]), batches):
                 hands.tell(f"loaded {', '.join(done)}")
         except BaseException:
-            hands.shell.cancelled.set()  # the other loader must not go on for minutes after ^C or a failure
+            inner.cancelled.set()  # the other loader must not go on for minutes after ^C or a failure
             raise
 
 
@@ -273,11 +274,11 @@ def halves(refs: list[str]) -> list[list[str]]:
     return [refs[start : start + size] for start in range(0, len(refs), size)]
 
 
-def load(hands: Hands, refs: list[str], nodes: Iterable[str]) -> list[str]:
+def load(hands: Hands, shell: Shell, refs: list[str], nodes: Iterable[str]) -> list[str]:
     """Load images from the local Docker onto `nodes`."""
     argv = ["kind", "load", "docker-image", *refs, "--name", hands.target.cluster, "--nodes", ",".join(nodes)]
     try:
-        hands.shell.run(argv, timeout_s=hands.left_s)
+        shell.run(argv, timeout_s=hands.left_s)
     except CommandFailed as failed:
         said = failed.stderr + failed.stdout
         code = "SFM-TOOL-005" if "no space left on device" in said else "SFM-IMG-002"

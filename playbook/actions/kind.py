@@ -144,6 +144,7 @@ def create_trouble(failed: CommandFailed) -> Trouble:
 def wait_for_api(hands: Hands) -> None:
     """Wait until the API server answers and every node is ready."""
     while True:
+        hands.shell.check_cancelled()
         hands.forget()
         try:
             unready = node_facts(hands.api)["nodes.unready"]

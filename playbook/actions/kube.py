@@ -142,6 +142,7 @@ def delete_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
     settle = time.monotonic() + SETTLE_S
     before: list[Blocker] = []
     while (found := reader.get(path)) is not None:
+        hands.shell.check_cancelled()
         stuck = blockers(reader, name) if time.monotonic() > settle else []
         # Twice the same list and no pod left: then nobody is at work on them any more (a claim waits for its pod).
         if hands.target.force_finalizers and stuck and stuck == before and pods_gone(reader, name):

@@ -302,6 +302,7 @@ def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[
     suspects: set[str] = set()
     since, away_since = time.time(), 0.0
     while True:
+        hands.shell.check_cancelled()
         try:
             seen = scene(hands.api, namespace)
             away_since = 0.0

@@ -136,8 +136,9 @@ def bundle(
         buildkit=buildkit,
     )  # fmt: skip
     book = packaged()
-    hands = Hands(aim, book, Observer(aim, book), Shell(), time.monotonic() + timeout, render.note)
-    with playrun.stopped_by_signals():
+    with playrun.stopped_by_signals() as stopped:
+        shell = Shell(cancelled=stopped)
+        hands = Hands(aim, book, Observer(aim, book), shell, time.monotonic() + timeout, render.note)
         made = images.bundle(hands, folder)
     rows = [(m["ref"], m["file"]) for m in made]
     columns = [render.Column("image", no_wrap=True), render.Column("archive", fold=True)]

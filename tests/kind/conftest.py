@@ -123,14 +123,21 @@ def api_later() -> Any:
         one.close()
 
 
-def versions(api: Writer) -> dict[str, str]:
-    """Every object of the cluster with its resourceVersion, but for what changes by itself (leases, events, nodes)."""
+LEFT_OUT = frozenset({"leases", "events", "nodes", "componentstatuses"})
+LIVELY = frozenset({"Pod", "Endpoints", "EndpointSlice", "Job", "ReplicaSet", "StatefulSet", "Deployment", "DaemonSet",
+                    "PodDisruptionBudget", "APIService"})  # fmt: skip
+"""Kinds whose status the cluster itself keeps writing: of these identity and generation (the wish) are compared."""
+
+
+def versions(api: Writer) -> dict[str, tuple[str, str]]:
+    """Every object of the cluster with its UID and its resourceVersion (or generation)."""
     found = {}
     for path, resource in api.kinds():
-        if resource["name"] in ("leases", "events", "nodes", "componentstatuses") or "list" not in resource["verbs"]:
+        if resource["name"] in LEFT_OUT or "list" not in resource["verbs"]:
             continue
         for item in api.items(f"{path}/{resource['name']}"):
             meta = item["metadata"]
             key = f"{resource['kind']} {meta.get('namespace', '')}/{meta['name']}"
-            found[key] = meta.get("resourceVersion", "")
+            version = meta.get("generation" if resource["kind"] in LIVELY else "resourceVersion", "")
+            found[key] = (meta.get("uid", ""), str(version))
     return found
