@@ -94,3 +94,15 @@ def test_a_read_only_shell_starts_nothing_that_changes_something(argv: list[str]
 def test_no_known_read_is_a_verb_that_writes() -> None:
     verbs = {"create", "delete", "apply", "install", "upgrade", "uninstall", "rollback", "load", "run", "rm", "push"}
     assert not [read for read in READS if verbs & set(read[1:])]
+
+
+def test_a_child_is_cancelled_alone_or_with_its_parent() -> None:
+    parent = Shell()
+    first, second = parent.child(), parent.child()
+    first.cancelled.set()
+    with pytest.raises(KeyboardInterrupt):
+        first.run([*PYTHON, "import time; time.sleep(600)"], timeout_s=600)
+    assert second.run([*PYTHON, "print('on')"]).stdout == "on\n"
+    parent.cancelled.set()
+    with pytest.raises(KeyboardInterrupt):
+        second.run([*PYTHON, "import time; time.sleep(600)"], timeout_s=600)
