@@ -39,7 +39,7 @@ def matrix(
     from playbook import check
     from playbook.actions import registry
 
-    wanted = INFRA_CATEGORIES
+    wanted: tuple[str, ...] = INFRA_CATEGORIES
     if probe.target.app is not None:  # which images the nodes hold is the platform's affair, not an application's
         wanted = (*(c for c in INFRA_CATEGORIES if c != "images"), "app")
     specs = [s for s in probe.book.checks.values() if s.category in wanted]
