@@ -1,6 +1,7 @@
 """Bad input over the command line: the right exit code, the code printed, no traceback, nothing stored."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from testing.daemon import DaemonProcess
-from tests.integration.cli.conftest import Cli
+from tests.integration.cli.conftest import SFMCTL, Cli
 
 NS = ("-n", "bad")
 
@@ -119,6 +120,18 @@ def test_tokens_missing_wrong_and_empty(cli: Cli, tmp_path: Path) -> None:
     assert "SFM-MEM-021" in cli(*listing, code=2, SFM_TOKEN_FILE=str(empty)).err
     refused = cli(*listing, code=7, SFM_TOKEN_FILE=str(wrong))
     assert "SFM-MEM-021" in refused.err and "x" * 43 not in refused.err
+
+
+def test_an_expired_and_a_narrow_token(cli: Cli, served: DaemonProcess, tmp_path: Path) -> None:
+    sfmd = [str(SFMCTL.with_name("sfmd")), "token", "create", "--data-dir", str(served.data_dir)]
+    short, narrow = tmp_path / "short", tmp_path / "narrow"
+    for file, words in ((short, ["--lifetime-s", "0.001"]), (narrow, ["--verb", "read", "--namespace", "texts"])):
+        made = subprocess.run([*sfmd, "--principal", file.name, *words], capture_output=True, check=True)
+        file.write_bytes(made.stdout)
+    assert "expired" in cli("memory", "list", "-n", "texts", code=7, SFM_TOKEN_FILE=str(short)).err
+    assert cli("memory", "list", "-n", "texts", SFM_TOKEN_FILE=str(narrow)).code == 0
+    for words in (["store", "x", "-n", "texts"], ["list", "-n", "bad"]):
+        assert "SFM-MEM-022" in cli("memory", *words, code=7, SFM_TOKEN_FILE=str(narrow)).err
 
 
 def test_nobody_there_is_5_an_untrusted_one_is_5_and_too_late_is_6(
