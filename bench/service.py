@@ -92,6 +92,7 @@ class Bench:
         self.folder, self.given = folder, given
         self.found: dict[str, dict[str, float]] = {}
         self.daemon = DaemonProcess(folder)
+        self.syncs_a_commit = 1.0
 
     def note(self, name: str, **values: float) -> None:
         """Keep and print one measurement beside its goal."""
@@ -133,7 +134,11 @@ class Bench:
             await client.call(requests.store_input("single", next(supply)))
 
         for callers in (1, 8, 32):
+            before, handed = self._commits(self.daemon), len(ready) - supply.__length_hint__()
             await self.timed("store", store, callers)
+            stored = len(ready) - supply.__length_hint__() - handed
+            self.note(f"syncs a write, {callers} caller{'s' if callers > 1 else ''}",
+                      value=(self._commits(self.daemon) - before) * self.syncs_a_commit / stored)  # fmt: skip
 
     def streamed(self) -> None:
         """The corpus, streamed and durable. The messages are made beforehand: the daemon is measured, not numpy."""
@@ -204,10 +209,11 @@ class Bench:
         self.note("start to first answer, s", value=time.perf_counter() - start, serving=serving)
 
     async def syncs(self) -> None:
-        """System calls that sync, counted by strace, per acknowledged store with one and 32 callers."""
-        traced = DaemonProcess(self.folder / "traced",
-                               wrap=("strace", "-f", "-qq", "-e", "trace=fsync,fdatasync,sync_file_range", "-o",
-                                     str(self.folder / "syncs")))  # fmt: skip
+        """What a commit costs in syncing system calls, counted by strace, with one and 32 callers."""
+        log = str(self.folder / "syncs")
+        only = "trace=fsync,fdatasync,sync_file_range"
+        wrap = ("strace", "-f", "-qq", "--seccomp-bpf", "-e", only, "-o", log)
+        traced = DaemonProcess(self.folder / "traced", wrap=wrap)
         (self.folder / "traced").mkdir()
         traced.start()
         source = iter(list(rows(3000, 9)))
@@ -215,19 +221,23 @@ class Bench:
             async with AioClient(traced.profile()) as client:
                 await client.create_namespace("single", dim=DIM)
                 for callers, count in ((1, 200), (32, 2000)):
-                    before = self._synced()
+                    before, commits = self._synced(), self._commits(traced)
 
                     async def caller(n: int) -> None:
                         for _ in range(n):
                             await client.call(requests.store_input("single", next(source)))
 
                     await asyncio.gather(*(caller(count // callers) for _ in range(callers)))
-                    done = count // callers * callers
-                    stats = json.loads(traced.http("/stats")[1])
-                    self.note(f"syncs a write, {callers} caller{'s' if callers > 1 else ''}",
-                              value=(self._synced() - before) / done, commits=stats["commits"])  # fmt: skip
+                    synced, committed = self._synced() - before, self._commits(traced) - commits
+                    self.syncs_a_commit = synced / committed
+                    self.note(f"syncs a commit by strace, {callers:2d}", value=self.syncs_a_commit, commits=committed)
         finally:
             traced.stop()
+
+    @staticmethod
+    def _commits(daemon: DaemonProcess) -> int:
+        """Transactions by the store's own counter; `syncs` proves what one of them costs."""
+        return int(json.loads(daemon.http("/stats")[1])["commits"])
 
     def _synced(self) -> int:
         time.sleep(0.2)
@@ -237,6 +247,8 @@ class Bench:
     async def run(self) -> None:
         """Everything, in order."""
         await self.echo()
+        if not self.given.skip_strace:
+            await self.syncs()
         self.daemon.start()
         try:
             await asyncio.to_thread(self.streamed)
@@ -249,8 +261,6 @@ class Bench:
                 await self.similarity(client)
         finally:
             self.daemon.stop()
-        if not self.given.skip_strace:
-            await self.syncs()
 
 
 def main() -> int:

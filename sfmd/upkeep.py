@@ -6,6 +6,7 @@ next round tries again.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import deque
@@ -39,6 +40,13 @@ class Memory:
     limit: int
 
 
+def give_back_memory() -> None:
+    """Hand the heap's free pages back to the system, where the C library can: after an import they are many."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 class Upkeep:
     """Runs rounds until it is closed; a commit starts one early."""
 
@@ -52,6 +60,7 @@ class Upkeep:
         self._rows_seen = 0
         self._gates_due_s = 0.0
         self._idle_since_s = time.monotonic()
+        self._tidy = True
         self.problem = ""
         """What the last round could not do; empty when all is well."""
         self._thread = threading.Thread(target=self._run, name="upkeep")
@@ -94,7 +103,7 @@ class Upkeep:
         now_s = time.monotonic()
         self._rows_seen = self._meters.rows_committed
         if self._meters.commits != self._commits:
-            self._commits, self._idle_since_s = self._meters.commits, now_s
+            self._commits, self._idle_since_s, self._tidy = self._meters.commits, now_s, False
         idle = now_s - self._idle_since_s > IDLE_S
         while self._cuts:
             log_shock(self._cuts.popleft())
@@ -107,6 +116,9 @@ class Upkeep:
                 self._feed_gates(space, now_s)
         if now_s >= self._gates_due_s:
             self._gates_due_s = now_s + ROUND_S
+        if idle and not self._tidy:
+            give_back_memory()
+            self._tidy = True
 
     def _count(self, space: Space, now_s: float) -> None:
         """Refresh counts that only the store knows, no oftener than every 50 times what it costs."""
