@@ -8,6 +8,7 @@ port-forward, proxy). Objects are plain JSON: what the API server said, nothing 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ READ_S = 15.0
 READ_RETRIES = 2
 RETRY_S = 0.5
 MANAGER = "sfmctl"
+LOADING = threading.Lock()
 Json = dict[str, Any]
 
 
@@ -42,7 +44,9 @@ def configuration(context: str, kubeconfig: Path | None = None) -> Any:
 
     made = type.__call__(client.Configuration)
     try:
-        config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, made, persist_config=False)
+        # The library names its temporary certificate files before it has written them: two threads must not meet there.
+        with LOADING:
+            config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, made, persist_config=False)
     except config.ConfigException as error:
         raise Unknown("SFM-K8S-002", f"the kubeconfig has no usable context {context!r}", why=str(error)) from error
     made.retries = False

@@ -13,6 +13,7 @@ from playbook.kube import Json, Reader, Writer
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring import objects
 from playbook.wiring.application import Application
+from playbook.wiring.endpoints import NAME as ENDPOINTS
 from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.secrets import Sealed
 
@@ -62,7 +63,16 @@ def namespace_wanting(reader: Reader, app: Application) -> list[str]:
     found = reader.get(f"/api/v1/namespaces/{app.namespace}")
     if found is not None and found["status"]["phase"] != "Active":
         raise Trouble("SFM-APP-007", f"the namespace {app.namespace} is {found['status']['phase']}")
+    owner = owner_of(reader, app)
+    if owner not in ("", app.name):
+        raise Trouble("SFM-APP-020", f"the namespace {app.namespace} is that of {owner}")
     return wanting(reader, objects.namespace(app))
+
+
+def owner_of(reader: Reader, app: Application) -> str:
+    """The application that is wired into the namespace; empty when none is. Its store and settings have fixed names."""
+    found = reader.get(f"/api/v1/namespaces/{app.namespace}/configmaps/{ENDPOINTS}")
+    return str(((found or {}).get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/part-of", ""))
 
 
 def namespace_admitted(reader: Reader, app: Application) -> list[str]:

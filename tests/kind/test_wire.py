@@ -306,6 +306,11 @@ def test_another_environment_is_refused(wired: dict[str, Ran], sfmctl: Sfmctl) -
     assert ran.code == 2 and ran.document["error"]["code"] == "SFM-APP-006", ran.out
 
 
+def test_two_applications_do_not_share_a_namespace(wired: dict[str, Ran], sfmctl: Sfmctl) -> None:
+    ran = app_run(sfmctl, "app", "wire", "lodger", "--env", "dev", "--namespace", "billing", "--dry-run")
+    assert ran.code == 2 and ran.document["error"]["code"] == "SFM-APP-020", ran.out
+
+
 def test_no_secret_value_is_printed_or_journalled(
     orders: Wired, billing: Wired, wired: dict[str, Ran], sfmctl: Sfmctl
 ) -> None:
