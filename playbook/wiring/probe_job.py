@@ -18,6 +18,7 @@ from playbook.wiring import kafka_job, objects, topics
 from playbook.wiring.access import AUDIENCE
 from playbook.wiring.application import Application
 from playbook.wiring.endpoints import Endpoints
+from playbook.wiring.image import reference
 from playbook.wiring.reach import Reach
 from playbook.wiring.secrets import CA_FILE
 
@@ -54,7 +55,7 @@ def manifest(reach: Reach, at: Endpoints, name: str) -> Json:
         volumes.append({"name": "ca", "configMap": {"name": objects.CA}})
     container = {
         "name": "verify",
-        "image": kafka_job.image(reach),
+        "image": reference(reach.target),
         "imagePullPolicy": "IfNotPresent",
         "command": ["/opt/sfmctl/bin/python", "-m", "playbook.incluster.app_probe"],
         "envFrom": [{"configMapRef": {"name": app.settings}}, {"secretRef": {"name": app.runtime}}],
@@ -126,11 +127,12 @@ def answered(writer: Writer, base: str, name: str, path: str, deadline: float) -
 
 
 def records(text: str) -> Mapping[str, Any]:
-    """The records of the last line of the Job's log."""
+    """The records in the last line of the Job's log that has them; the clients' own lines may stand around it."""
     lines = [line for line in text.splitlines() if line.strip()]
-    try:
-        found: Mapping[str, Any] = json.loads(lines[-1])["checks"]
-    except (IndexError, ValueError, KeyError, TypeError) as error:
-        raise Unknown("SFM-APP-013", "the verification Job gave no answer",
-                      why=" / ".join(lines[-3:])[:400]) from error  # fmt: skip
-    return found
+    for line in reversed(lines):
+        try:
+            found: Mapping[str, Any] = json.loads(line)["checks"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        return found
+    raise Unknown("SFM-APP-013", "the verification Job gave no answer", why=" / ".join(lines[-3:])[:400])
