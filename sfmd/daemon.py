@@ -97,7 +97,7 @@ class Daemon:
             settings.grpc.host, settings.grpc.port, settings.grpc.reflection, settings.call_bounds()
         )
         server = RpcServer(behaviours_of(service), tokens, tls, metrics, options)
-        http = self._http(service, tokens, metrics)
+        http = self._http(service, tokens, tls, metrics)
         http_port = await http.start() if http else 0
         try:
             port = await server.start()
@@ -114,14 +114,17 @@ class Daemon:
             if http:
                 await http.stop()
 
-    def _http(self, service: MemoryService, tokens: TokenFile, metrics: Metrics) -> AuxiliaryHttp | None:
+    def _http(self, service: MemoryService, tokens: TokenFile, tls: Tls, metrics: Metrics) -> AuxiliaryHttp | None:
         settings = self._settings.http
         if not settings.enabled:
             return None
         probes = Probes(
             ready=lambda: self._ready and service.serving,
             stats=service.stats,
-            details=lambda: {**service.problems, **({"problem_tokens": tokens.problem} if tokens.problem else {})},
+            details=lambda: {
+                **service.problems,
+                **{k: v for k, v in (("problem_tokens", tokens.problem), ("problem_tls", tls.problem)) if v},
+            },
         )
         return AuxiliaryHttp(probes, metrics, host=settings.host, port=settings.port)
 
