@@ -1,6 +1,7 @@
 """The list of images equals what the charts run, in every mode, and our own images keep to their rules."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -47,3 +48,13 @@ def test_what_an_image_installs_is_pinned_by_hash(name):
 
 def test_the_daemon_image_has_its_two_ports():
     assert re.search(r"^EXPOSE 50053 9595$", (ROOT / "infra/images/sfmd/Dockerfile").read_text(), re.M)
+
+
+@pytest.mark.parametrize(("name", "extras"), [("sfmctl", ("client", "cluster")), ("sfmd", ("daemon",))])
+def test_an_image_has_every_dependency_that_the_package_declares(name, extras):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(d for e in extras for d in project["optional-dependencies"][e])]
+    pinned = set(
+        re.findall(r"^([\w.\-]+)(?:\[[\w,]+\])?==", (ROOT / f"requirements/image-{name}.lock").read_text(), re.M)
+    )
+    assert {re.split(r"[\[<>=~!; ]", d)[0] for d in wanted} <= pinned
