@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,7 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
         hands.shell.run(
             ["kind", "create", "cluster", "--name", target.cluster, "--config", str(target.kind_config), *image,
              *kubeconfig, "--wait", f"{max(30, int(hands.left_s) - 20)}s"],
-            timeout_s=hands.left_s, on_line=lambda line: progress(hands, line),
+            timeout_s=hands.left_s, on_line=progress(hands),
         )  # fmt: skip
     except CommandFailed as failed:
         clean_up(hands, flag)
@@ -114,13 +114,19 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
     return f"made the cluster {target.cluster}, context {target.context}"
 
 
-def progress(hands: Hands, line: str) -> None:
-    """Pass on kind's steps, without its signs and its advice, which is for another tool's users."""
-    text = "".join(c for c in line if c.isascii()).strip(" .")
-    if text and not text.startswith(
-        ("You can now use", "kubectl ", "Not sure what", "Thanks for", "Have a", "cgroup v1")
-    ):
-        hands.tell(text)
+def progress(hands: Hands) -> Callable[[str], None]:
+    """Passes on kind's steps, without its signs, its advice for its own users, and the whole log after an error."""
+    advice = ("You can now use", "kubectl ", "Not sure what", "Thanks for", "Have a", "cgroup v1")
+    failed = False
+
+    def tell(line: str) -> None:
+        nonlocal failed
+        text = "".join(c for c in line if c.isascii()).strip(" .")
+        if text and not failed and not text.startswith(advice):
+            hands.tell(text)
+        failed = failed or line.startswith(("ERROR:", "Command Output:"))
+
+    return tell
 
 
 def clean_up(hands: Hands, flag: Path) -> None:
@@ -138,7 +144,8 @@ def create_trouble(failed: CommandFailed) -> Trouble:
         return Trouble("SFM-KIND-007", "the node image is not there", why=failed.gist)
     if "no space left on device" in said:
         return Trouble("SFM-TOOL-005", "there is no disk space for the cluster", why=failed.gist)
-    return Trouble("SFM-KIND-002", "kind could not make the cluster", why=failed.told)
+    said_so = [line for line in said.splitlines() if line.startswith("ERROR:")]
+    return Trouble("SFM-KIND-002", "kind could not make the cluster", why="\n".join([*said_so, failed.told]))
 
 
 def wait_for_api(hands: Hands) -> None:
