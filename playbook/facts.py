@@ -92,10 +92,10 @@ def nodes(seen: Observer) -> Values:
 
 def fit(seen: Observer) -> Values:
     """What the chart needs and the cluster lacks: storage classes, room."""
-    from playbook.actions import helm
+    from playbook.actions import chart
     from playbook.actions.kube import fit as judged
 
-    return judged(seen.reader, helm.chart_needs(seen.target, seen.shell))
+    return judged(seen.reader, chart.chart_needs(seen.target, seen.shell))
 
 
 def namespace(seen: Observer) -> Values:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playbook.actions import helm, kind
+from playbook.actions import chart, kind
 from playbook.check import Probe, Verdicts
 from playbook.model import Book, Image, Status
 from playbook.shell import CommandFailed, Shell
@@ -69,7 +69,7 @@ def described(book: Book, ref: str) -> Image:
 
 def wanted(target: Target, book: Book, shell: Shell) -> list[Image]:
     """The images that the charts run with the target's values."""
-    return [described(book, ref) for ref in helm.wanted_images(target, shell)]
+    return [described(book, ref) for ref in chart.wanted_images(target, shell)]
 
 
 def local_ids(shell: Shell, refs: Iterable[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from playbook.actions import helm
+from playbook.actions import chart
 from playbook.actions.images import archive_name, canonical, described, load_archive, read_index, write_index
 from playbook.load import packaged
 from playbook.shell import ReadShell
@@ -41,7 +41,7 @@ def test_an_own_image_is_known_under_another_tag() -> None:
 def test_the_books_images_are_those_that_the_charts_render(mode: str, tmp_path: Path) -> None:
     target = Target(mode=mode, infra=find_infra(None), cache=tmp_path)
     in_book = {image.ref for image in packaged().images if mode in image.modes}
-    assert set(helm.wanted_images(target, ReadShell())) == in_book
+    assert set(chart.wanted_images(target, ReadShell())) == in_book
 
 
 def test_the_names_of_archives_do_not_collide() -> None:
