@@ -90,13 +90,13 @@ class Wired:
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
     @contextlib.contextmanager
-    def vault(self, role: str = "", audience: str = "vault") -> Iterator[Any]:
-        """An hvac client logged in with its ServiceAccount's token."""
+    def vault(self, role: str = "", audience: str = "vault", token: str = "") -> Iterator[Any]:
+        """An hvac client logged in with its ServiceAccount's token (or with one that it had)."""
         _, host, port = self.at.vault()
         with self.reach.address(host, port, self.at) as (name, local):
             client = hvac.Client(url=f"http://{name}:{local}", timeout=15)
             try:
-                answer = client.auth.kubernetes.login(role=role or self.app.name, jwt=self.token(audience))
+                answer = client.auth.kubernetes.login(role=role or self.app.name, jwt=token or self.token(audience))
                 client.token = answer["auth"]["client_token"]
                 yield client
             finally:

@@ -107,6 +107,7 @@ def show(
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
+    sfmctl_image: JobImage = "",
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Show each part of an application's wire-up: as it should be, or what is wanting. Leaves with 3 when any is."""
@@ -114,7 +115,7 @@ def show(
     from playbook.facts import Observer
     from playbook.load import packaged
 
-    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
+    aim = aim_at(name, env, namespace, cluster, context, kubeconfig, sfmctl_image=sfmctl_image)
     with playrun.translated():
         seen = Observer(aim, packaged())
         try:
