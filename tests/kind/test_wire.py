@@ -221,14 +221,14 @@ def streamed(app: Wired, topic: str, group: str, marker: bytes) -> bytes:
 
     async def whole() -> bytes:
         producer = AIOKafkaProducer(**login, acks="all")
-        await producer.start()
         try:
+            await producer.start()
             await asyncio.wait_for(producer.send_and_wait(topic, marker, key=b"marker"), 30)
         finally:
             await producer.stop()
         consumer = AIOKafkaConsumer(topic, **login, group_id=group, auto_offset_reset="earliest")
-        await consumer.start()
         try:
+            await consumer.start()
             while True:
                 record = await asyncio.wait_for(consumer.getone(), 30)
                 if record.value == marker:
