@@ -156,7 +156,9 @@ def judge_one(kind: str, item: Json, seen: Scene, now: float) -> Unready | None:
         if kind == "StatefulSet" and spec.get("updateStrategy", {}).get("type") == "OnDelete":
             updated = wanted
     fresh = status.get("observedGeneration", 0) >= meta.get("generation", 0)
-    if fresh and ready >= wanted and updated >= wanted:
+    # While a Deployment rolls out, the old pod keeps it "ready" although the new one may never be.
+    old = status.get("replicas", 0) > updated if kind == "Deployment" else False
+    if fresh and ready >= wanted and updated >= wanted and not old:
         return None
     mine = [p for p in seen.pods if selects(spec["selector"].get("matchLabels", {}), p)]
     open_pods = [p for p in mine if not pod_ready(p) and p.get("status", {}).get("phase") != "Succeeded"]

@@ -110,6 +110,15 @@ def test_a_rollout_that_is_under_way_is_not_ready() -> None:
     assert found.why == "being rolled out"
 
 
+def test_an_old_pod_that_is_ready_does_not_hide_a_new_one_that_never_will_be() -> None:
+    rolling = workload("opa", ready=1, updated=1)
+    rolling["status"]["replicas"] = 2
+    pods = [pod("opa-old", ready=True), pod("opa-new", waiting("ImagePullBackOff", "not found"))]
+    found = one(judge(seen(deployments=[rolling], pods=pods), NOW))
+    assert found.code == "SFM-IMG-005"
+    assert found.pod == "opa-new"
+
+
 def test_an_unseen_change_is_not_ready_although_the_old_pods_are() -> None:
     stale = workload("opa", ready=1)
     stale["status"]["observedGeneration"] = 1
