@@ -7,6 +7,7 @@ unknown with its code and reason: it never counts as absent, because absent lead
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,13 +30,15 @@ class Observer:
     book: Book
     shell: ReadShell = field(default_factory=ReadShell)
     _reader: Reader | None = None
+    _making: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def reader(self) -> Reader:
         """The read-only client of the target's context; Unknown while there is none."""
-        if self._reader is None:
-            self._reader = Reader(self.target.context, self.target.kubeconfig)
-        return self._reader
+        with self._making:
+            if self._reader is None:
+                self._reader = Reader(self.target.context, self.target.kubeconfig)
+            return self._reader
 
     def forget(self) -> None:
         """Drop the client: the cluster behind the context may be another one now."""

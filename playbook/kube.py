@@ -25,6 +25,9 @@ READ_RETRIES = 2
 RETRY_S = 0.5
 MANAGER = "sfmctl"
 LOADING = threading.Lock()
+"""The library writes certificates to files that it shares between configurations: one thread must not use a file that
+another is still writing."""
+LOADING = threading.Lock()
 Json = dict[str, Any]
 
 
@@ -119,6 +122,8 @@ class Reader:
             ) from error
         if status == 404:
             return None
+        if status == 0:  # the library's sign for a connection that broke before any answer
+            raise Unknown("SFM-K8S-001", f"the API server of {self.context} does not answer", why=worded(data))
         if not 200 <= status < 300:
             raise api_trouble(
                 method, path, status, data.decode(errors="replace") if isinstance(data, bytes) else str(data)

@@ -3,16 +3,18 @@
 A real HTTP server stands where the API server would, and counts what reaches it.
 """
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
-from playbook.kube import Reader, Writer, WriteRefused, guard
+from playbook.kube import Reader, Writer, WriteRefused, configuration, guard
 from playbook.trouble import Trouble, Unknown
 
 
@@ -137,6 +139,23 @@ def test_nobody_there_is_unknown(tmp_path: Path, api: Api) -> None:
         made.version()
     made.close()
     assert caught.value.code == "SFM-K8S-001"
+
+
+def test_threads_that_load_one_context_at_once_all_get_its_whole_certificate(tmp_path: Path) -> None:
+    authority = b"-----BEGIN CERTIFICATE-----\n" + b"A" * 2_000_000 + b"\n-----END CERTIFICATE-----\n"
+    cluster = {"server": "https://127.0.0.1:1", "certificate-authority-data": base64.b64encode(authority).decode()}
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": "a", "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "a", "context": {"cluster": "c", "user": "u"}}],
+    }  # fmt: skip
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+
+    def size(_: int) -> int:
+        return Path(configuration("a", tmp_path / "kubeconfig").ssl_ca_cert).stat().st_size
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        assert set(pool.map(size, range(8))) == {len(authority)}
 
 
 def test_a_context_that_is_not_there_is_unknown_whatever_the_current_one_is(api: Api, tmp_path: Path) -> None:
