@@ -25,9 +25,6 @@ READ_RETRIES = 2
 RETRY_S = 0.5
 MANAGER = "sfmctl"
 LOADING = threading.Lock()
-"""The library writes certificates to files that it shares between configurations: one thread must not use a file that
-another is still writing."""
-LOADING = threading.Lock()
 Json = dict[str, Any]
 
 
