@@ -71,7 +71,6 @@ PROBES: Mapping[str, str] = {
     "grafana": "playbook.actions.servers:grafana",
     "app.namespace": "playbook.wiring.checks:namespace",
     "app.settings": "playbook.wiring.checks:settings",
-    "app.store": "playbook.wiring.checks:store",
     "app.secrets": "playbook.wiring.checks:secrets",
     "app.pods": "playbook.wiring.checks:pods",
     "app.inside": "playbook.wiring.checks:inside",

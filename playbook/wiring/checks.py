@@ -80,15 +80,6 @@ def refreshed_late_s(stamp: str, now_s: float) -> float:
     return workloads.age_s(stamp, now_s) - 3600.0 - 120.0 if stamp else 0.0
 
 
-def store(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
-    """The SecretStore is the application's own and valid."""
-    reach = reach_of(probe)
-    wrong = cluster.store_wanting(probe.seen.reader, reach.app, reach.endpoints())
-    if wrong:
-        return failed(probe, reach.app, "; ".join(wrong), "SFM-ESO-002")
-    return Status.PASS, f"SecretStore {objects.STORE} is valid"
-
-
 def settings(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """ServiceAccount and ConfigMaps are as the wire-up made them."""
     reach = reach_of(probe)
