@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,8 @@ INFRA_CATEGORIES = ("cluster", "namespace", "release", "images", "pods", "databa
                     "etcd", "prometheus")  # fmt: skip
 """The rows of the matrix that need no application, by category."""
 
+SETTLING_ATTEMPTS = 20
+
 Only = Annotated[list[str] | None, typer.Option("--only", help="Only these checks: an id, a category, or vault.*")]
 Skip = Annotated[list[str] | None, typer.Option("--skip", help="Leave these checks out.")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="Write a JUnit report to this file too.", dir_okay=False)]
@@ -33,9 +36,17 @@ def register(app: typer.Typer) -> None:
 
 
 def matrix(
-    probe: Probe, *, only: list[str] | None = None, skip: list[str] | None = None, timeout_s: float = 120.0
+    probe: Probe,
+    *,
+    only: list[str] | None = None,
+    skip: list[str] | None = None,
+    timeout_s: float = 120.0,
+    attempts: int = 1,
 ) -> list[Check]:
-    """Run the infrastructure's rows and, when the target is about an application, its rows; return their records."""
+    """Run the infrastructure's rows and, when the target is about an application, its rows; return their records.
+
+    attempts: how often at least a row that fails is asked, one second apart.
+    """
     from playbook import check
     from playbook.actions import registry
 
@@ -44,13 +55,14 @@ def matrix(
         wanted = (*(c for c in INFRA_CATEGORIES if c != "images"), "app")
     specs = [s for s in probe.book.checks.values() if s.category in wanted]
     chosen = check.selected(specs, only or [], skip or [])
+    chosen = [replace(spec, attempts=max(spec.attempts, attempts)) for spec in chosen]
     return check.run(probe, chosen, registry.probe, timeout_s=timeout_s)
 
 
 def after_play(aim: Target) -> list[Check]:
-    """The checks at the end of `up`."""
+    """The checks at the end of `up`: servers that became ready a moment ago may need another to answer well."""
     with playrun.probing(aim) as probe:
-        return matrix(probe)
+        return matrix(probe, attempts=SETTLING_ATTEMPTS)
 
 
 def bundled(probe: Probe, results: list[Check], folder: Path | None) -> None:
