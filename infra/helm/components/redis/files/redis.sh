@@ -20,14 +20,31 @@ write_acl() { # /users holds one file per application: ACL lines with hashed pas
 
 users_now() { cat /users/*.acl /secrets/* 2>/dev/null | sha256sum; }
 
-watch_users() { # the kubelet renews mounted Secrets; load what changed, and keep the old users when a line is wrong
+# shellcheck disable=SC2086 # the line is words
+take_line() { # one line of the file, as the server's user; by standard input, so that no hash is an argument
+  set -f; set -- $1; set +f
+  [ "$1" = user ] || return 0
+  name=$2; shift 2
+  answer=$(printf 'ACL SETUSER %s reset %s\n' "$name" "$*" | ask_redis "$NODE_HOST")
+  [ "$answer" = OK ] || say "user $name refused, it stays as it was: $answer"
+}
+
+take_changes() { # what differs between two files, and nothing else: a user made on the live server a moment ago is not
+  # in an older mount yet and must not be lost to it
+  cut -d ' ' -f 2 "$1" | while read -r name; do
+    grep -q "^user $name " "$2" || { ask_redis "$NODE_HOST" ACL DELUSER "$name" >/dev/null; say "user $name removed"; }
+  done
+  while read -r line; do grep -Fxq -- "$line" "$1" || take_line "$line"; done < "$2"
+}
+
+watch_users() { # the kubelet renews mounted Secrets
   seen=$(users_now)
   while sleep 5; do
     now=$(users_now)
     [ "$now" != "$seen" ] || continue
-    old=$(cat "$acl"); write_acl
-    if answer=$(ask_redis "$NODE_HOST" ACL LOAD) && [ "$answer" = OK ]; then say 'users loaded anew'
-    else printf '%s\n' "$old" > "$acl"; say "users refused, the old ones stay: $answer"; fi
+    cp "$acl" "$acl.old"; write_acl
+    take_changes "$acl.old" "$acl"
+    say 'users taken over from their Secret'
     seen=$now
   done
 }
