@@ -1,6 +1,6 @@
 """Runs checks: side by side where they are independent, under two deadlines, retrying only what is transient.
 
-A check whose root failed is skipped and says because of what; all others still run. A probe that raises says why it
+A check whose root failed is skipped and names that root, however far away; all others still run. A probe that raises says why it
 could not be determined (`error`), which is never the same as a failure.
 """
 
@@ -112,10 +112,11 @@ def run_one(probe: Probe, function: ProbeFunction, spec: CheckSpec, deadline: fl
         time.sleep(PAUSE_S)
 
 
-def blocked_by(spec: CheckSpec, results: Mapping[str, Check]) -> Check | None:
-    """The first check that `spec` needs and that neither passed nor warned."""
+def blocked_by(spec: CheckSpec, results: Mapping[str, Check], roots: Mapping[str, str]) -> str | None:
+    """The root of what keeps `spec` from running: the check that failed, or could not be determined, first of all."""
     bad = (Status.FAIL, Status.ERROR, Status.SKIP)
-    return next((results[n] for n in spec.needs if n in results and results[n].status in bad), None)
+    blocking = next((n for n in spec.needs if n in results and results[n].status in bad), None)
+    return None if blocking is None else roots.get(blocking, blocking)
 
 
 def run(
@@ -130,6 +131,7 @@ def run(
     deadline = time.monotonic() + timeout_s
     specs = [shown(spec, probe.target) for spec in specs]
     results: dict[str, Check] = {}
+    roots: dict[str, str] = {}
     waiting = list(specs)
     running: dict[Future[Check], CheckSpec] = {}
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -138,10 +140,10 @@ def run(
                 if any(n not in results for n in spec.needs if any(n == s.id for s in specs)):
                     continue
                 waiting.remove(spec)
-                cause = blocked_by(spec, results)
-                if cause is not None:
-                    done = record(probe.book, spec, Status.SKIP, f"because of {cause.id}: {cause.observed}", "", "",
-                                  time.monotonic(), 0)  # fmt: skip
+                root = blocked_by(spec, results, roots)
+                if root is not None:
+                    roots[spec.id] = root
+                    done = record(probe.book, spec, Status.SKIP, f"because of {root}", "", "", time.monotonic(), 0)
                     results[spec.id] = done
                     tell(done)
                     continue
