@@ -1,7 +1,7 @@
 """Runs checks: side by side where they are independent, under two deadlines, retrying only what is transient.
 
-A check whose root failed is skipped and names that root, however far away; all others still run. A probe that raises says why it
-could not be determined (`error`), which is never the same as a failure.
+A check whose root failed is skipped and names that root, however far away; all others still run. A probe that raises
+says why it could not be determined (`error`), which is never the same as a failure.
 """
 
 from __future__ import annotations

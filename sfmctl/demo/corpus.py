@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sfmd.rpc.gen import memory_pb2 as pb
 
 NAMESPACE = "python-docs"
-HALF_LIFE_S = 30 * 86_400.0
+HALF_LIFE_S = 180 * 86_400.0
+"""A year then spans a quarter to the whole: decay shows, and what was asked for still leads."""
 BETA = 2.0
 """Lexical similarities lie close together; squared, what was asked for leads over what is merely new."""
 MANIFEST = "manifest"
