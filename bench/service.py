@@ -21,6 +21,7 @@ import struct
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -109,7 +110,7 @@ class Bench:
         """The floor: an asyncio gRPC echo over TLS in a process of its own."""
         with EchoServer(self.folder) as server:
             async with server.channel() as channel:
-                echo, body = channel.unary_unary("/echo.Echo/Echo"), os.urandom(1300)
+                echo, body = channel.unary_unary("/echo.Echo/Echo", None, None), os.urandom(1300)
                 for callers in (1, 8, 32):
                     found = await measure(lambda: echo(body), callers, self.given.seconds)
                     del found["calls"]
@@ -127,16 +128,15 @@ class Bench:
         """Single durable stores."""
         await client.create_namespace("single", dim=DIM, half_lives={"month": 30 * DAY_S})
         source = rows(10_000_000, 7)
-        ready = [next(source) for _ in range(60_000)]
-        supply = iter(ready)
+        supply = deque(next(source) for _ in range(60_000))
 
         async def store() -> None:
-            await client.call(requests.store_input("single", next(supply)))
+            await client.call(requests.store_input("single", supply.popleft()))
 
         for callers in (1, 8, 32):
-            before, handed = self._commits(self.daemon), len(ready) - supply.__length_hint__()
+            before, had = self._commits(self.daemon), len(supply)
             await self.timed("store", store, callers)
-            stored = len(ready) - supply.__length_hint__() - handed
+            stored = had - len(supply)
             self.note(f"syncs a write, {callers} caller{'s' if callers > 1 else ''}",
                       value=(self._commits(self.daemon) - before) * self.syncs_a_commit / stored)  # fmt: skip
 
