@@ -134,6 +134,13 @@ def workloads(seen: Observer) -> Values:
     return {"workloads.unready": [str(w) for w in unready(seen.reader, seen.target)]}
 
 
+def vault(seen: Observer) -> Values:
+    """What the release's own Vault lacks before applications can be wired."""
+    from playbook.actions import vault_auth
+
+    return vault_auth.facts(seen)
+
+
 GROUPS: Mapping[str, Group] = {
     "tools": tools,
     "docker": docker,
@@ -145,6 +152,7 @@ GROUPS: Mapping[str, Group] = {
     "release": release,
     "images": images,
     "workloads": workloads,
+    "vault": vault,
 }
 """One line per group of facts; a fact `group.name` is observed by its group."""
 
@@ -156,9 +164,10 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "nodes": ("nodes.unready", "nodes.names"),
     "fit": ("fit.storage", "fit.capacity"),
     "namespace": ("namespace.state", "namespace.labelled"),
-    "release": ("release.state", "release.current", "release.missing", "release.revision"),
+    "release": ("release.state", "release.current", "release.missing", "release.edited", "release.revision"),
     "images": ("images.unbuilt", "images.absent", "images.wanted"),
     "workloads": ("workloads.unready",),
+    "vault": ("vault.wanting",),
 }
 
 

@@ -19,13 +19,16 @@ ABSENT = Fact("", known=False, why="not observed")
 
 
 def judged(wanted: Sequence[Condition], facts: Facts) -> tuple[bool | None, str, str]:
-    """Whether all of `wanted` hold (None: not known), with the deciding reason and its code."""
+    """Whether all of `wanted` hold (None: not known), with the deciding reasons and the code."""
+    broken: list[str] = []
     for condition in wanted:
         fact = facts.get(condition.fact, ABSENT)
-        if not fact.known:
+        if not fact.known and not broken:
             return None, fact.why, fact.code
-        if not condition.holds(fact.value):
-            return False, f"{condition.fact} is {shown(fact.value)}", ""
+        if fact.known and not condition.holds(fact.value):
+            broken.append(f"{condition.fact} is {shown(fact.value)}")
+    if broken:
+        return False, "; ".join(broken), ""
     return True, ", ".join(f"{c.fact} is {shown(facts[c.fact].value)}" for c in wanted), ""
 
 

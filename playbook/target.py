@@ -52,6 +52,7 @@ class Target:
     values: tuple[Path, ...] = ()
     infra: Path = Path("infra")
     node_image: str = ""
+    kind_file: Path | None = None
     allowed: tuple[str, ...] = ("kind-*",)
     images: ImageSource = field(default_factory=ImageSource)
     build: BuildSettings = field(default_factory=BuildSettings)
@@ -84,8 +85,8 @@ class Target:
 
     @property
     def kind_config(self) -> Path:
-        """The configuration of the kind cluster."""
-        return self.infra / "kind" / "soma-kind.yaml"
+        """The configuration of the kind cluster: the one that was given, else ours of one node."""
+        return self.kind_file or self.infra / "kind" / "soma-kind.yaml"
 
     @property
     def value_files(self) -> tuple[Path, ...]:

@@ -53,6 +53,10 @@ Values = Annotated[
     list[Path] | None, typer.Option("--values", "-f", help="Values laid over the mode's; may be given several times.")
 ]
 NodeImage = Annotated[str, typer.Option("--node-image", envvar="SFM_NODE_IMAGE", help="Image of the kind nodes.")]
+KindConfig = Annotated[
+    Path | None,
+    typer.Option("--kind-config", envvar="SFM_KIND_CONFIG", help="kind's configuration: nodes, ports.", dir_okay=False),
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option("--allow-context", help="A context (or pattern) that may be destroyed too, besides kind-*."),
@@ -88,6 +92,7 @@ def target(
     kubeconfig: Path | None = None,
     infra: Path | None = None,
     values: Sequence[Path] | None = None,
+    kind_config: Path | None = None,
     allow: Sequence[str] | None = None,
     mirror: str = "",
     archive: Path | None = None,
@@ -119,6 +124,7 @@ def target(
         kubeconfig=kubeconfig,
         infra=find_infra(infra) if need_infra else Path(),
         values=tuple(path.resolve() for path in values or []),
+        kind_file=kind_config.resolve() if kind_config else None,
         allowed=("kind-*", *(allow or [])),
         images=source,
         build=BuildSettings(dict(pair.split("=", 1) for pair in pairs), build_network, buildkit),

@@ -12,12 +12,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from playbook.actions import workloads
+from playbook.actions import drift, workloads
 from playbook.actions.chart import inputs_digest, rendered, staged, value_arguments
 from playbook.check import Probe, Verdicts
-from playbook.kube import Json, Reader
+from playbook.kube import Json
 from playbook.model import Status
 from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
@@ -74,46 +72,23 @@ def unreachable(failed: CommandFailed) -> Trouble:
     return Unknown("SFM-TOOL-003", "helm ended with an error", why=failed.told)
 
 
-def resource_path(reader: Reader, item: Json, namespace: str, known: dict[str, Json]) -> str | None:
-    """Where the API server has this object; None when its kind is not served."""
-    version = item["apiVersion"]
-    base = f"/api/{version}" if "/" not in version else f"/apis/{version}"
-    if base not in known:
-        known[base] = {r["kind"]: r for r in (reader.get(base) or {}).get("resources", []) if "/" not in r["name"]}
-    resource = known[base].get(item["kind"])
-    if resource is None:
-        return None
-    place = f"/namespaces/{item['metadata'].get('namespace') or namespace}" if resource["namespaced"] else ""
-    return f"{base}{place}/{resource['name']}/{item['metadata']['name']}"
-
-
-def missing_objects(reader: Reader, target: Target, manifest: str) -> list[str]:
-    """The objects of the release that are no longer in the cluster."""
-    known: dict[str, Json] = {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    items = [item for item in yaml.load_all(manifest, Loader=loader) if item]
-    found = []
-    for item in items:
-        path = resource_path(reader, item, target.namespace, known)
-        if path is None or reader.get(path) is None:
-            found.append(f"{item['kind']} {item['metadata']['name']}")
-    return found
-
-
 def release_facts(seen: Observer) -> dict[str, Any]:
-    """The release's state, whether it is made from today's charts and values, and what of it is gone."""
+    """The release's state, whether it is made from today's charts and values, and what of it is gone or was edited."""
     target = seen.target
-    absent = {"release.state": "absent", "release.current": False, "release.missing": [], "release.revision": 0}
+    absent = {"release.state": "absent", "release.current": False, "release.missing": [], "release.edited": [],
+              "release.revision": 0}  # fmt: skip
     if seen.reader.get(f"/api/v1/namespaces/{target.namespace}") is None:
         return absent
     found = status(target, seen.shell)
     if found is None:
         return absent
     info = found["info"]
+    objects = drift.pairs(seen.reader, target, found.get("manifest", ""))
     return {
         "release.state": info["status"],
         "release.current": info.get("description", "") == MARK + inputs_digest(target),
-        "release.missing": missing_objects(seen.reader, target, found.get("manifest", "")),
+        "release.missing": drift.missing(objects),
+        "release.edited": drift.edited(objects),
         "release.revision": found["version"],
     }
 
@@ -148,7 +123,10 @@ def upgrade(hands: Hands, params: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     insistent(hands, argv)
     after = status(target, hands.shell)
-    return f"{recovered}revision {after['version']} deployed" if after else "deployed"
+    if after is None:
+        raise Trouble("SFM-HELM-007", f"helm ended well, but there is no release {target.release}")
+    back = drift.put_back(hands.api, target, after.get("manifest", ""))
+    return f"{recovered}revision {after['version']} deployed" + (f", put back {', '.join(back)}" if back else "")
 
 
 def insistent(hands: Hands, argv: list[str]) -> None:

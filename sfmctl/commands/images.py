@@ -72,6 +72,7 @@ def preload(
     cluster: playrun.Cluster = "soma",
     kubeconfig: playrun.Kubeconfig = None,
     infra: playrun.Infra = None,
+    kind_config: playrun.KindConfig = None,
     mirror: playrun.Mirror = "",
     archive: playrun.Archive = None,
     build_arg: playrun.BuildArg = None,
@@ -84,8 +85,8 @@ def preload(
 ) -> int:
     """Bring every image onto every node, from a registry, a mirror or an archive folder, and ask each node for it."""
     aim = playrun.target(
-        mode=mode, values=values, cluster=cluster, kubeconfig=kubeconfig, infra=infra, mirror=mirror, archive=archive,
-        build_args=build_arg, build_network=build_network, buildkit=buildkit,
+        mode=mode, values=values, cluster=cluster, kubeconfig=kubeconfig, infra=infra, kind_config=kind_config,
+        mirror=mirror, archive=archive, build_args=build_arg, build_network=build_network, buildkit=buildkit,
     )  # fmt: skip
     return playrun.run_play("images-preload", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
 

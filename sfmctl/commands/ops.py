@@ -28,6 +28,7 @@ def up(
     kubeconfig: playrun.Kubeconfig = None,
     infra: playrun.Infra = None,
     node_image: playrun.NodeImage = "",
+    kind_config: playrun.KindConfig = None,
     mirror: playrun.Mirror = "",
     archive: playrun.Archive = None,
     build_arg: playrun.BuildArg = None,
@@ -44,8 +45,9 @@ def up(
     """All of it: programs, cluster, images, release, checks. Run again, it changes nothing and says so."""
     aim = playrun.target(
         mode=mode, values=values, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra,
-        node_image=node_image, mirror=mirror, archive=archive, build_args=build_arg, build_network=build_network,
-        buildkit=buildkit, recover=recover, recreate=recreate, ready_timeout_s=ready_timeout,
+        node_image=node_image, kind_config=kind_config, mirror=mirror, archive=archive, build_args=build_arg,
+        build_network=build_network, buildkit=buildkit, recover=recover, recreate=recreate,
+        ready_timeout_s=ready_timeout,
     )  # fmt: skip
     return playrun.run_play("up", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code, checks=after_play)
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,15 @@ def test_up_brings_everything_up_and_checks_it(sfmctl: Sfmctl, api_later: Any) -
     checks = {check["id"]: check for check in ran.document["checks"]}
     not_well = {name: c["observed"] for name, c in checks.items() if c["status"] not in ("pass", "skip")}
     assert set(not_well) <= {"pods.restarts"}, not_well
-    for name in ("postgres.ha", "postgres.pgpool", "kafka.brokers", "redis.ping", "vault.health", "etcd.query"):
+    for name in (
+        "postgres.ha",
+        "postgres.pgpool",
+        "kafka.brokers",
+        "redis.ping",
+        "vault.health",
+        "vault.auth",
+        "etcd.query",
+    ):
         assert checks[name]["status"] == "pass", checks[name]
     assert release_revision() == 1
     api = api_later()
@@ -104,6 +113,50 @@ def test_a_second_up_changes_nothing(sfmctl: Sfmctl, api: Writer) -> None:
     assert ran.document["changed"] == 0
     assert versions(api) == before
     assert release_revision() == 1
+
+
+def test_a_dev_vault_that_forgot_its_auth_is_told_again(sfmctl: Sfmctl, api: Writer) -> None:
+    pod = f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-vault-0"
+    uid = (api.get(pod) or {})["metadata"]["uid"]
+    assert api.delete(pod)
+    deadline = time.monotonic() + 120
+    while (found := api.get(pod)) is None or found["metadata"]["uid"] == uid or not is_ready(found):
+        assert time.monotonic() < deadline, found
+        time.sleep(1)
+    assert sfmctl.run("verify", *sfmctl.values, "--only", "vault.*").code == 3
+    ran = sfmctl.run("deploy", *sfmctl.values, "--yes", "-o", "json")
+    assert ran.code == 0, ran.err
+    assert [step for step, result in outcomes(ran).items() if result == "changed"] == ["vault.auth"]
+    assert sfmctl.run("verify", *sfmctl.values, "--only", "vault.*").code == 0
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def test_what_was_edited_by_hand_is_named_and_put_back(sfmctl: Sfmctl, api: Writer) -> None:
+    apps, core = f"/apis/apps/v1/namespaces/{NAMESPACE}", f"/api/v1/namespaces/{NAMESPACE}"
+    opa, endpoints = f"{apps}/deployments/sharedinfra-opa", f"{core}/configmaps/sharedinfra-endpoints"
+    before = {path: api.get(path) or {} for path in (opa, endpoints)}
+    container = before[opa]["spec"]["template"]["spec"]["containers"][0]
+    more = container | {"env": [*container["env"], {"name": "BY_HAND", "value": "a value of its own"}]}
+    api.merge(opa, {"spec": {"replicas": 2, "template": {"spec": {"containers": [more]}}}})
+    api.merge(endpoints, {"data": {"BY_HAND": "x"}})
+
+    seen = sfmctl.run("verify", *sfmctl.values, "--only", "release.live", "-o", "json")
+    assert (seen.code, "SFM-HELM-009" in seen.out) == (3, True), seen.out
+    planned = sfmctl.run("up", *sfmctl.values, "--dry-run", "-o", "json")
+    why = next(step["why"] for step in planned.document["steps"] if step["id"] == "release.deploy")
+    assert "Deployment sharedinfra-opa: spec.replicas is 2, the release has 1" in why
+    assert "data.BY_HAND was added" in why
+    assert "a value of its own" not in planned.out + seen.out
+
+    ran = sfmctl.run("deploy", *sfmctl.values, "--yes", "-o", "json")
+    assert ran.code == 0, ran.out + ran.err
+    after = {path: api.get(path) or {} for path in (opa, endpoints)}
+    assert after[opa]["spec"] == before[opa]["spec"]
+    assert after[endpoints]["data"] == before[endpoints]["data"]
+    assert sfmctl.run("deploy", *sfmctl.values, "--yes", "-o", "json").document["changed"] == 0
 
 
 def test_dry_runs_write_nothing(sfmctl: Sfmctl, api: Writer, tmp_path: Path) -> None:
@@ -313,7 +366,15 @@ def test_a_vault_that_has_to_be_opened_says_so_and_is_opened(sfmctl: Sfmctl, tmp
     opened = sfmctl.run("vault", "unseal", "-o", "json", stdin="\n".join(keys["unseal_keys"]))
     assert opened.code == 0, opened.err
     assert [node["sealed"] for node in opened.document["nodes"]] == [False]
-    assert sfmctl.run("deploy", *mine, "--yes", "-o", "json").code == 0
+
+    tokenless = sfmctl.run("deploy", *mine, "--yes", "-o", "json")
+    assert (tokenless.code, outcomes(tokenless)["vault.auth"]) == (5, "failed"), tokenless.err
+    assert "SFM-VLT-010" in tokenless.err
+    off = sfmctl.run("verify", *mine, "--only", "vault.*", "-o", "json")
+    assert (off.code, "SFM-VLT-019" in off.out) == (3, True), off.out
+    assert sfmctl.run("deploy", *mine, "--yes", VAULT_TOKEN=keys["root_token"]).code == 0
+    assert sfmctl.run("deploy", *mine, "--yes", "-o", "json").document["changed"] == 0, "no token is needed any more"
+    assert sfmctl.run("verify", *mine, "--only", "vault.*").code == 0
     for path in (sfmctl.home / "state").rglob("*"):
         text = path.read_text() if path.is_file() else ""
         assert not [key for key in (*keys["unseal_keys"], keys["root_token"]) if key in text], path

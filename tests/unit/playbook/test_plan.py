@@ -28,7 +28,9 @@ READY: dict[str, Any] = {
     "release.state": "deployed",
     "release.current": True,
     "release.missing": [],
+    "release.edited": [],
     "workloads.unready": [],
+    "vault.wanting": [],
 }
 """The facts of a stack that is up, as a run recorded them."""
 
@@ -40,7 +42,7 @@ def unknown(name: str, code: str = "SFM-K8S-002") -> Fact:
 NO_CLUSTER = READY | {"cluster.state": "absent", "images.absent": ["redis:7.2.4-alpine"]}
 BEHIND_THE_API = ("cluster.uid", "api.version", "nodes.unready", "fit.storage", "fit.capacity", "namespace.state",
                   "namespace.labelled", "release.state", "release.current", "release.missing",
-                  "workloads.unready")  # fmt: skip
+                  "release.edited", "workloads.unready", "vault.wanting")  # fmt: skip
 
 
 def made(play: str, values: dict[str, Any], target: Target | None = None, lost: tuple[str, ...] = ()) -> Plan:
@@ -79,6 +81,7 @@ def test_from_nothing_the_cluster_is_made_and_the_rest_looked_at_then() -> None:
         "namespace.create": "later",
         "release.deploy": "later",
         "workloads.ready": "later",
+        "vault.auth": "later",
     }
     assert not plan.destructive
     assert plan.cluster_uid == ""
@@ -86,7 +89,7 @@ def test_from_nothing_the_cluster_is_made_and_the_rest_looked_at_then() -> None:
 
 def test_changed_values_touch_the_release_and_what_comes_after_it_only() -> None:
     plan = made("up", READY | {"release.current": False})
-    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready"]
+    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready", "vault.auth"]
 
 
 def test_an_object_deleted_by_hand_is_brought_back() -> None:
@@ -95,9 +98,21 @@ def test_an_object_deleted_by_hand_is_brought_back() -> None:
     assert "StatefulSet sharedinfra-kafka" in next(i.why for i in plan.items if i.step.id == "release.deploy")
 
 
+def test_an_object_edited_by_hand_is_put_back_and_the_plan_says_what_differs() -> None:
+    edit = "Deployment sharedinfra-opa: spec.replicas is 3, the release has 1"
+    plan = made("up", READY | {"release.edited": [edit]})
+    assert verdicts(plan)["release.deploy"] == "do"
+    assert edit in next(i.why for i in plan.items if i.step.id == "release.deploy")
+
+
+def test_a_vault_that_lost_its_auth_is_told_again_and_nothing_else_is_done() -> None:
+    plan = made("up", READY | {"vault.wanting": ["Kubernetes auth is off"]})
+    assert [item.step.id for item in plan.pending] == ["vault.auth"]
+
+
 def test_an_interrupted_wait_goes_on() -> None:
     plan = made("up", READY | {"workloads.unready": ["StatefulSet sharedinfra-kafka 0/1: starting"]})
-    assert [item.step.id for item in plan.pending] == ["workloads.ready"]
+    assert [item.step.id for item in plan.pending] == ["workloads.ready", "vault.auth"]
 
 
 def test_a_half_made_cluster_is_replaced_and_the_plan_says_so() -> None:
@@ -178,10 +193,10 @@ def test_a_foreign_cluster_is_neither_made_nor_filled() -> None:
     plan = made("up", facts, Target(context="gke_prod"))
     skipped = {name for name, verdict in verdicts(plan).items() if verdict == "skip"}
     assert skipped == {"docker.ready", "cluster.remove", "cluster.create", "images.build", "images.preload"}
-    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready"]
+    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready", "vault.auth"]
 
 
 def test_a_plan_as_json_counts_its_changes() -> None:
     body = made("up", READY | {"release.current": False}).as_dict()
-    assert body["changes"] == 2
+    assert body["changes"] == 3
     assert {step["verdict"] for step in body["steps"]} == {"done", "do", "later"}
