@@ -21,7 +21,8 @@ from pathlib import Path
 
 import apsw
 
-from sfmd.domain import ChangeRow, Op, WriteTx
+from sfmd.domain import ChangeRow, Op
+from sfmd.protocols import WriteTx
 from sfmd.store import sqlite
 from sfmd.store.open import open_store
 from testing.log_rows import make_namespace

@@ -23,9 +23,9 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from sfmd.domain import Clock
 from sfmd.errors import E, Refused
 from sfmd.private_file import write_private
+from sfmd.protocols import Clock
 
 VERBS = ("read", "write", "admin", "purge")
 """read: recall and look; write: store and change; admin: make and configure namespaces; purge: erase for good."""

@@ -15,9 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from sfmd import embed
 from sfmd.config import Settings
 from sfmd.core.engine import set_blas_threads
-from sfmd.domain import Clock, Store
 from sfmd.measure import Meters
 from sfmd.namespaces import Namespaces
+from sfmd.preparing import Embedders, Preparing
+from sfmd.protocols import Clock, Store
 from sfmd.reading import Reading
 from sfmd.recalling import Recalling
 from sfmd.service import MemoryService, Parts
@@ -26,7 +27,7 @@ from sfmd.statistics import Statistics, memory_limit_bytes, resident_bytes
 from sfmd.store.open import open_store
 from sfmd.upkeep import Memory, Upkeep
 from sfmd.writer import GroupCommit, Writer
-from sfmd.writing import Embedders, Writing
+from sfmd.writing import Writing
 
 
 def product_version() -> str:
@@ -70,7 +71,7 @@ class MemorySystemBuilder:
         upkeep = Upkeep(store, spaces, meters, Memory(resident_bytes, limit))
         recalls = ThreadPoolExecutor(self._workers(), "recall")
         # Preparing holds the interpreter lock, so more than one thread would only make it wait.
-        preparing = ThreadPoolExecutor(1, "prepare")
+        pool = ThreadPoolExecutor(1, "prepare")
         writer = Writer(
             store, self._clock, meters,
             policy=GroupCommit(settings.writer.rows, settings.writer.delay_s), queue_items=limits.queue_items,
@@ -87,9 +88,9 @@ class MemorySystemBuilder:
                 upkeep=upkeep,
                 statistics=Statistics(spaces, writer, meters, product_version(), store.horizon_seq()),
                 namespaces=Namespaces(spaces, writer, embedders, limits),
-                writing=Writing(spaces, writer, embedders, limits, preparing, meters),
+                writing=Writing(spaces, writer, Preparing(embedders, limits), limits, pool, meters),
                 reading=Reading(store, spaces, writer, recalling, limits, recalls, self._clock, meters),
-                pools=(recalls, preparing),
+                pools=(recalls, pool),
                 meters=meters,
             )
         )

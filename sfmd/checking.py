@@ -12,8 +12,9 @@ from pathlib import Path
 from sfmd.config import Settings
 from sfmd.core.index import Index
 from sfmd.core.model import NEVER
-from sfmd.domain import Op, Store
+from sfmd.domain import Op
 from sfmd.errors import E, Refused
+from sfmd.protocols import Store
 from sfmd.spaces import history_from_log
 from sfmd.store.check import check as check_store
 from sfmd.store.open import open_store

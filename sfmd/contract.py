@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sfmd.domain import Channel, HalfLife, Memory, Namespace, RecallResult, WriteResult
+from sfmd.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caller:
     """Who asks. `principal` is written into the log; `request_id` into log lines."""
 
@@ -95,7 +96,7 @@ class ItemError:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ItemResult:
     """One item's outcome; `index` counts over the whole stream. `error` is set with CONFLICT and REJECTED."""
 

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfmd.domain import Embedder
 from sfmd.errors import E, Refused
+from sfmd.protocols import Embedder
 
 DIM = 1024
 SHORTEST, LONGEST = 3, 5

@@ -15,7 +15,8 @@ import numpy as np
 
 from sfmd.core.model import F32, NormaliserVersion, Rows
 from sfmd.core.normaliser import NormaliserState
-from sfmd.domain import ChangeRow, Event, Head, IdempotencyRecord, Op, WriteResult, WriteTx
+from sfmd.domain import ChangeRow, Event, Head, IdempotencyRecord, Op, WriteResult
+from sfmd.protocols import WriteTx
 from sfmd.spaces import Ranking, Space, normaliser_detail, ranking, rows_for_core
 
 EVENTS = {
@@ -74,11 +75,15 @@ class Group:
         self._wanted_ids: dict[int, dict[str, None]] = {}
         self._wanted_keys: dict[int, dict[str, None]] = {}
 
-    def look_up(self, space: Space, ids: Iterable[str], keys: Iterable[str]) -> None:
-        """Name the heads and idempotency records that a command will need; `read` fetches them for the whole group."""
+    def look_up(self, space: Space, names: Iterable[tuple[str, str]]) -> None:
+        """Name the ids and idempotency keys that a command will ask for ("" for none); `read` fetches them at once."""
         ns_id = space.namespace.ns_id
-        self._wanted_ids.setdefault(ns_id, {}).update((id_, None) for id_ in ids if id_)
-        self._wanted_keys.setdefault(ns_id, {}).update((key, None) for key in keys if key)
+        ids, keys = self._wanted_ids.setdefault(ns_id, {}), self._wanted_keys.setdefault(ns_id, {})
+        for id_, key in names:
+            if id_:
+                ids[id_] = None
+            if key:
+                keys[key] = None
 
     def read(self) -> None:
         """Fetch what was named, one statement for many."""

@@ -11,9 +11,9 @@ from sfmd.core.model import NormaliserVersion
 from sfmd.domain import ChangeRow, HalfLife, Namespace, Op
 from sfmd.errors import E, Refused
 from sfmd.group import Group
+from sfmd.preparing import Embedders
 from sfmd.spaces import Spaces, empty_space, ranking
 from sfmd.writer import Writer
-from sfmd.writing import Embedders
 
 INFINITE = HalfLife("default", float("inf"))
 
@@ -113,7 +113,7 @@ class Namespaces:
     async def create(self, caller: Caller, spec: NamespaceSpec) -> NamespaceInfo:
         """Make a namespace, or answer as the first time."""
         wanted = self._wanted(spec)
-        info: NamespaceInfo = await self._writer.submit(
+        info: NamespaceInfo = await self._writer.put(
             CreateCommand(self._spaces, caller.principal, wanted, self._limits)
         )
         return info
@@ -122,7 +122,7 @@ class Namespaces:
         """Change scoring parameters."""
         self._spaces.get(change.name)
         validation.half_lives(change.half_lives, self._limits)
-        info: NamespaceInfo = await self._writer.submit(
+        info: NamespaceInfo = await self._writer.put(
             ConfigureCommand(self._spaces, caller.principal, change, self._limits)
         )
         return info

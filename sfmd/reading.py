@@ -18,10 +18,11 @@ from typing import TypeVar
 from sfmd import memories, validation
 from sfmd.contract import Change, ExportHead, ItemError, Limits, ListPage, ReplayResult
 from sfmd.core.model import Cancelled, Where
-from sfmd.domain import ChangeRow, Clock, Filter, Memory, Op, Query, RecallResult, Receipt, Store
+from sfmd.domain import ChangeRow, Filter, Memory, Op, Query, RecallResult, Receipt
 from sfmd.errors import E, Refused
 from sfmd.group import event_id
 from sfmd.measure import Meters
+from sfmd.protocols import Clock, Store
 from sfmd.recalling import Ask, Recalling, replay_query, replayed
 from sfmd.spaces import Space, Spaces
 from sfmd.writer import Writer

@@ -18,10 +18,11 @@ from sfmd.core import vectors
 from sfmd.core.engine import ENGINE
 from sfmd.core.gates import near_tie
 from sfmd.core.model import F32, Found, Terms
-from sfmd.domain import ChangeRow, Explanation, Hit, Query, RecallResult, Receipt, Store
+from sfmd.domain import ChangeRow, Explanation, Hit, Query, RecallResult, Receipt
 from sfmd.errors import E, Refused
+from sfmd.preparing import Embedders, bad_vector, dimension_words
+from sfmd.protocols import Store
 from sfmd.spaces import Ranking, RecentQuery, Space
-from sfmd.writing import Embedders, bad_vector, dimension_words
 
 PURGE_RETRIES = 3
 

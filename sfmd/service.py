@@ -29,9 +29,10 @@ from sfmd.contract import (
     ReplayResult,
     ServiceStats,
 )
-from sfmd.domain import Filter, Memory, MemoryInput, Query, RecallResult, Receipt, Store, WriteResult
+from sfmd.domain import Filter, Memory, MemoryInput, Query, RecallResult, Receipt, WriteResult
 from sfmd.measure import Meters
 from sfmd.namespaces import Namespaces
+from sfmd.protocols import Store
 from sfmd.reading import Reading
 from sfmd.spaces import Spaces
 from sfmd.statistics import Statistics

@@ -23,9 +23,10 @@ from sfmd.core.gates import GATES, Gate
 from sfmd.core.index import Index
 from sfmd.core.model import F32, IndexStats, NormaliserVersion, Rows, Scoring, Where
 from sfmd.core.normaliser import RESERVOIR, NormaliserState
-from sfmd.domain import ChangeRow, Namespace, Op, Store
+from sfmd.domain import ChangeRow, Namespace, Op
 from sfmd.errors import E, Refused
 from sfmd.measure import Window
+from sfmd.protocols import Store
 
 log = structlog.get_logger(__name__)
 

@@ -18,8 +18,8 @@ import structlog
 from sfmd.contract import GateState
 from sfmd.core.gates import Measures, mode_share
 from sfmd.core.normaliser import normalised
-from sfmd.domain import Store
 from sfmd.measure import Meters, quantile
+from sfmd.protocols import Store
 from sfmd.spaces import RecentQuery, Space, Spaces
 from sfmd.writer import Cut
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import structlog
 
-from sfmd.commands import Command
-from sfmd.domain import Clock, Store, WriteTx
+from sfmd.commands import Command, StoreCommand
 from sfmd.errors import E, Refused
 from sfmd.group import Delta, Group
 from sfmd.measure import Meters
+from sfmd.protocols import Clock, Store, WriteTx
 from sfmd.spaces import Space
 
 log = structlog.get_logger(__name__)
@@ -109,22 +109,24 @@ class Writer:
         """Items in the queue or being committed."""
         return self._waiting
 
-    async def submit(self, command: Command, *, patient: bool = False) -> Any:
-        """Queue a command and wait for its reply. Refused: BUSY, STOPPING, STORE_DOWN, and what the command decides.
+    def put(self, command: Command) -> asyncio.Future[Any]:
+        """Queue a command; the future has its reply. Refused: BUSY, STOPPING, STORE_DOWN, and what the command decides.
 
-        `patient` waits for room in a full queue: a stream that was admitted is slowed down, not broken off.
+        A caller that goes away does not take back what is being committed: others' replies ride on the same group.
         """
-        while self._full(command.size):
-            if not patient:
-                raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
-            self._room.clear()
-            await self._room.wait()
-        command.future = self._loop.create_future()
+        if self._full(command.size):
+            raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
+        future = command.future = self._loop.create_future()
         self._waiting += command.size
         self._pending.append(command)
         self._consider()
-        # A caller that goes away does not take back what is being committed: others' replies ride on the same group.
-        return await command.future
+        return future
+
+    async def room(self, command: Command) -> None:
+        """Wait for room in a full queue: a stream that was admitted is slowed down, not broken off."""
+        while self._full(command.size):
+            self._room.clear()
+            await self._room.wait()
 
     def _full(self, size: int) -> bool:
         if self._closing:
@@ -197,6 +199,7 @@ class Writer:
     def _commit_part(self, commands: list[Command]) -> list[Answer]:
         started = time.monotonic()
         try:
+            StoreCommand.prepare_together(commands)
             group, answers = self._store.write(lambda tx: self._decide(tx, commands))
         except Refused as refused:
             if refused.code is E.STORE_DOWN or len(commands) == 1:

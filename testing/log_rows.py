@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sfmd.domain import ChangeRow, HalfLife, Namespace, Op, Store, WriteTx
+from sfmd.domain import ChangeRow, HalfLife, Namespace, Op
+from sfmd.protocols import Store, WriteTx
 
 DIM = 8
 AT_S = 1_700_000_000.0

@@ -6,13 +6,13 @@ A context variable carries it, since gRPC runs interceptors and handler of one c
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 from sfmd.auth import Principal
 from sfmd.contract import Caller
+from sfmd.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """One admitted call: method name, start (perf_counter), the token's principal, and the caller the service sees."""
 

@@ -26,6 +26,7 @@ from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
 from sfmd.rpc.drain import drain
 from sfmd.rpc.gen import memory_pb2 as pb
+from sfmd.rpc.patience import Patience
 from sfmd.rpc.rules import RULES, SERVICE, Rule
 from sfmd.rpc.status import GRPC_STATUS, message, trailing
 
@@ -45,6 +46,7 @@ class Endpoints:
         self._limits = limits
         self._unary = unary
         self._streams = streams
+        self._read = Patience(limits.stream_idle_s).read
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
         """The handler to register. Raises KeyError naming the method that lacks a rule or a behaviour."""
@@ -124,15 +126,6 @@ class Endpoints:
         if raw is None:
             raise Refused(E.MALFORMED, "the call ended without a request")
         return raw
-
-    async def _read(self, context: Context[Any, Any]) -> bytes | None:
-        """The next message, None at the end. Raises Refused(DEADLINE) when the caller stays silent for too long."""
-        try:
-            async with asyncio.timeout(self._limits.stream_idle_s):
-                raw = await context.read()
-        except TimeoutError:
-            raise Refused(E.DEADLINE, f"no message for {self._limits.stream_idle_s:g} s: the call ends") from None
-        return None if raw is grpc.aio.EOF else raw  # type: ignore[attr-defined]
 
     async def _messages(self, context: Context[Any, Any], call: Call, rule: Rule,
                         parse: Callable[[bytes], Any]) -> AsyncGenerator[Any, None]:  # fmt: skip

@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from sfmd.domain import ChangeRow, Head, Namespace, Op, WriteTx
+from sfmd.domain import ChangeRow, Head, Namespace, Op
 from sfmd.errors import E, Refused
+from sfmd.protocols import WriteTx
 from sfmd.store import records
 from sfmd.store.database import Cursor, Database, Link
 from sfmd.store.schema import DELETED, LIVE, PURGED
@@ -35,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class LogStore:
-    """The Store of sfmd.domain.
+    """The Store of sfmd.protocols.
 
     backup_to  writes a backup into a new directory: from the given connection, where nothing else may open the
                database, or from one of its own

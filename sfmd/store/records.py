@@ -8,17 +8,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from sfmd.domain import (
-    ChangeRow,
-    Channel,
-    HalfLife,
-    Head,
-    IdempotencyRecord,
-    Namespace,
-    Op,
-    Outcome,
-    WriteResult,
-)
+from sfmd.domain import ChangeRow, Channel, HalfLife, Head, IdempotencyRecord, Namespace, Op, Outcome, WriteResult
 from sfmd.store.schema import DELETED, LIVE, PURGED
 
 _OPS = {int(op): op for op in Op}

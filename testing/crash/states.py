@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from sfmd.domain import Op, Store
+from sfmd.domain import Op
+from sfmd.protocols import Store
 from testing.crash.plan import live
 
 

@@ -18,8 +18,9 @@ from queue import Empty, Queue
 
 import structlog
 
-from sfmd.domain import Op, Store, WriteTx
+from sfmd.domain import Op
 from sfmd.errors import Refused
+from sfmd.protocols import Store, WriteTx
 from sfmd.store import sqlite
 from sfmd.store.open import open_store
 from testing.crash.plan import Kind, Operation, operations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sfmd.domain import Store
+from sfmd.protocols import Store
 from sfmd.store.migrate import migrate
 from sfmd.store.open import open_store
 from sfmd.store.schema import METADATA

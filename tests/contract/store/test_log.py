@@ -8,20 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from sfmd.domain import (  # fmt: skip
-    ChangeRow,
-    Channel,
-    Event,
-    HalfLife,
-    IdempotencyRecord,
-    Namespace,
-    Op,
-    Outcome,
-    Store,
-    WriteResult,
-    WriteTx,
-)
+from sfmd.domain import ChangeRow, Channel, Event, HalfLife, IdempotencyRecord, Namespace, Op, Outcome, WriteResult
 from sfmd.errors import E, Refused
+from sfmd.protocols import Store, WriteTx
 from testing.log_rows import (
     AT_S,
     change,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sfmd.domain import WriteTx
 from sfmd.errors import E, Refused
+from sfmd.protocols import WriteTx
 from sfmd.store.check import check
 from sfmd.store.open import open_store
 from sfmd.store.sqlite import FILE
