@@ -76,7 +76,7 @@ def release_facts(seen: Observer) -> dict[str, Any]:
     """The release's state, whether it is made from today's charts and values, and what of it is gone or was edited."""
     target = seen.target
     absent = {"release.state": "absent", "release.current": False, "release.missing": [], "release.edited": [],
-              "release.revision": 0}  # fmt: skip
+              "release.revision": 0, "release.since": ""}  # fmt: skip
     if seen.reader.get(f"/api/v1/namespaces/{target.namespace}") is None:
         return absent
     found = status(target, seen.shell)
@@ -90,6 +90,7 @@ def release_facts(seen: Observer) -> dict[str, Any]:
         "release.missing": drift.missing(objects),
         "release.edited": drift.edited(objects),
         "release.revision": found["version"],
+        "release.since": str(info.get("last_deployed", ""))[:19],
     }
 
 

@@ -51,6 +51,7 @@ def opened(reach: Reach, at: Endpoints, *, writing: bool = False) -> Iterator[An
             session = requests.Session() if writing else ReadSession()
             stack.callback(session.close)
             session.trust_env = not service
+            session.verify = verify  # hvac leaves a session that it is given as it is
             client = hvac.Client(url=url, token=token, verify=verify, session=session, timeout=TIMEOUT_S)
             with worded("look at Vault"):
                 leader = client.sys.read_leader_status()

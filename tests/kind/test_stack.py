@@ -6,12 +6,14 @@ what the API server and the nodes say, not only what sfmctl says.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +203,39 @@ def test_a_broken_image_stops_early_and_says_why(sfmctl: Sfmctl, tmp_path: Path)
     assert sfmctl.run("status", "-o", "json").code == 0
 
 
+def test_a_release_whose_helm_was_killed_is_mended_only_when_told(sfmctl: Sfmctl, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("opa: {image: {repository: registry.invalid/nobody, tag: nothing, pullPolicy: IfNotPresent}}\n")
+    chart = max((sfmctl.home / "cache").glob("sfm/charts/*/soma-infra"), key=lambda path: path.stat().st_mtime)
+    mode = ROOT / "infra" / "helm" / "soma-infra" / "values-dev.yaml"
+    helm = ["helm", "--kube-context", "kind-soma", "-n", NAMESPACE]
+    argv = [*helm, "upgrade", "sharedinfra", str(chart), "-f", str(mode), *sfmctl.values, "-f", str(values), "--wait"]
+    before = release_revision()
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 60
+        while newest_state(helm) != "pending-upgrade":
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.5)
+        running.kill()
+
+    refused = sfmctl.run("up", *sfmctl.values, "--yes")
+    assert (refused.code, "SFM-HELM-004" in refused.err, "--recover" in refused.err) == (3, True, True), refused.err
+    assert newest_state(helm) == "pending-upgrade"
+    verified = sfmctl.run("verify", *sfmctl.values, "--only", "release.deployed", "-o", "json")
+    assert (verified.code, "SFM-HELM-004" in verified.out) == (3, True), verified.out
+
+    mended = sfmctl.run("deploy", *sfmctl.values, "--recover", "--yes", "-o", "json")
+    assert mended.code == 0, mended.out + mended.err
+    detail = next(one["detail"] for one in mended.document["outcomes"] if one["id"] == "release.deploy")
+    assert detail.startswith(f"rolled back to revision {before}, then revision"), detail
+    assert sfmctl.run("verify", *sfmctl.values, "--only", "release.*").code == 0
+
+
+def newest_state(helm: list[str]) -> str:
+    shown = subprocess.run([*helm, "status", "sharedinfra", "-o", "json"], capture_output=True, text=True, check=True)
+    return str(json.loads(shown.stdout)["info"]["status"])
+
+
 @pytest.fixture
 def little_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for one megabyte; the plain folder for those who may not mount."""
@@ -340,7 +375,51 @@ def test_reset_names_what_blocks_the_namespace_and_clears_it_only_when_told(sfmc
     assert again.document["changed"] == 0
 
 
-def test_a_vault_that_has_to_be_opened_says_so_and_is_opened(sfmctl: Sfmctl, tmp_path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Somebody to encrypt Vault's keys for: the options that name them, ones that cannot work, and how they read."""
+
+    options: list[str]
+    wrong: list[str]
+    read: Callable[[Path], dict[str, Any]]
+
+
+def by_age(tmp_path: Path) -> Recipient:
+    identity = pyrage.x25519.Identity.generate()
+    options, wrong = ["--age", str(identity.to_public())], ["--age", "age1nonsense"]
+    return Recipient(options, wrong, lambda path: dict(json.loads(pyrage.decrypt(path.read_bytes(), [identity]))))
+
+
+def by_pgp(tmp_path: Path) -> Recipient:
+    """A key pair in a keyring of its own; Vault gets the public key armoured and in binary form, in turn."""
+    ring = tmp_path / "gnupg"
+    ring.mkdir(mode=0o700)
+    gpg = ["gpg", "--homedir", str(ring), "--batch", "--quiet", "--passphrase", ""]
+    subprocess.run([*gpg, "--quick-generate-key", "a@example.org", "rsa2048", "encr", "never"], check=True)
+    forms = {"key.asc": ["--armor", "--export"], "key.gpg": ["--export"]}
+    for name, how in forms.items():
+        (tmp_path / name).write_bytes(subprocess.run([*gpg, *how], check=True, capture_output=True).stdout)
+    (tmp_path / "wrong.asc").write_text("this is no key\n")
+
+    def clear(text: str) -> str:
+        done = subprocess.run([*gpg, "--decrypt"], input=base64.b64decode(text), check=True, capture_output=True)
+        return done.stdout.decode()
+
+    def read(path: Path) -> dict[str, Any]:
+        found = json.loads(path.read_text())
+        opened = {"unseal_keys": [clear(s) for s in found["unseal_keys"]], "root_token": clear(found["root_token"])}
+        subprocess.run(["gpgconf", "--homedir", str(ring), "--kill", "all"], check=True)
+        return opened
+
+    options = [word for name in forms for word in ("--pgp", str(tmp_path / name))]
+    return Recipient(options, ["--pgp", str(tmp_path / "wrong.asc")], read)
+
+
+@pytest.mark.parametrize("recipient", [by_age, by_pgp])
+def test_a_vault_that_has_to_be_opened_says_so_and_is_opened(
+    sfmctl: Sfmctl, tmp_path: Path, recipient: Callable[[Path], Recipient]
+) -> None:
+    who = recipient(tmp_path)
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(only("vault") | {"vault": RAFT, "global": {"tls": {"enabled": True}}}))
     mine = [*sfmctl.values, "-f", str(values)]
@@ -350,16 +429,17 @@ def test_a_vault_that_has_to_be_opened_says_so_and_is_opened(sfmctl: Sfmctl, tmp
     assert (failed["code"], "not initialised" in failed["detail"]) == ("SFM-VLT-001", True)
     assert sfmctl.run("vault", "status").code == 3
 
-    identity = pyrage.x25519.Identity.generate()
-    sealed = tmp_path / "keys.age"
+    sealed = tmp_path / "keys"
     init = ["vault", "init", "--shares", "3", "--threshold", "2", "--out", str(sealed), "-o", "json"]
-    wrong = sfmctl.run(*init, "--age", "age1nonsense")
+    wrong = sfmctl.run(*init, *who.wrong)
     assert (wrong.code, "SFM-VLT-005" in wrong.err, sealed.exists()) == (2, True, False), wrong.err
-    made = sfmctl.run(*init, "--age", str(identity.to_public()))
+    made = sfmctl.run(*init, *who.options)
     assert made.code == 0, made.err
-    keys = json.loads(pyrage.decrypt(sealed.read_bytes(), [identity]))
-    assert not [key for key in (*keys["unseal_keys"], keys["root_token"]) if key in made.out + made.err]
-    assert sfmctl.run(*init, "--age", str(identity.to_public())).code == 2
+    keys = who.read(sealed)
+    secret = (*keys["unseal_keys"], keys["root_token"])
+    assert not [key for key in secret if key in made.out + made.err]
+    sealed.unlink()
+    assert sfmctl.run(*init, *who.options).code == 2
 
     short = sfmctl.run("vault", "unseal", "--timeout", "5", stdin=keys["unseal_keys"][0])
     assert (short.code, "SFM-VLT-004" in short.err) == (3, True), short.err
@@ -374,8 +454,9 @@ def test_a_vault_that_has_to_be_opened_says_so_and_is_opened(sfmctl: Sfmctl, tmp
     assert (off.code, "SFM-VLT-019" in off.out) == (3, True), off.out
     assert sfmctl.run("deploy", *mine, "--yes", VAULT_TOKEN=keys["root_token"]).code == 0
     assert sfmctl.run("deploy", *mine, "--yes", "-o", "json").document["changed"] == 0, "no token is needed any more"
-    assert sfmctl.run("verify", *mine, "--only", "vault.*").code == 0
+    verified = sfmctl.run("verify", *mine, "--only", "vault.*")
+    assert (verified.code, "Warning" in verified.err) == (0, False), verified.err
     for path in (sfmctl.home / "state").rglob("*"):
         text = path.read_text() if path.is_file() else ""
-        assert not [key for key in (*keys["unseal_keys"], keys["root_token"]) if key in text], path
+        assert not [key for key in secret if key in text], path
     assert sfmctl.run("reset", "--yes").code == 0

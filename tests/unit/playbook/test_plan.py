@@ -29,6 +29,7 @@ READY: dict[str, Any] = {
     "release.current": True,
     "release.missing": [],
     "release.edited": [],
+    "release.since": "2026-01-02T03:04:05",
     "workloads.unready": [],
     "vault.wanting": [],
 }

@@ -4,15 +4,8 @@ from typing import Any
 
 import pytest
 
-from playbook.actions.servers import (
-    NodeView,
-    judge_etcd,
-    judge_kafka,
-    judge_pgpool,
-    judge_postgres,
-    judge_redis,
-    judge_vault,
-)
+from playbook.actions.postgres import NodeView, judge_nodes, judge_pgpool
+from playbook.actions.servers import judge_etcd, judge_kafka, judge_redis, judge_vault
 from playbook.model import Status
 
 P0, P1 = "sharedinfra-postgres-0", "sharedinfra-postgres-1"
@@ -33,7 +26,7 @@ def standby_view(**more: Any) -> NodeView:
 
 
 def test_nodes_that_agree_pass() -> None:
-    status, observed = judge_postgres([primary_view(), standby_view()], 2)[:2]
+    status, observed = judge_nodes([primary_view(), standby_view()], 2)[:2]
     assert status is Status.PASS
     assert P0 in observed
 
@@ -51,13 +44,13 @@ def test_nodes_that_agree_pass() -> None:
     ],
 )
 def test_nodes_that_disagree_fail_and_say_how(views: list[NodeView], says: str) -> None:
-    verdict = judge_postgres(views, 2)
+    verdict = judge_nodes(views, 2)
     assert verdict[0] is Status.FAIL
     assert says in verdict[1]
 
 
 def test_a_standby_far_behind_warns() -> None:
-    verdict = judge_postgres([primary_view(lag=10**9), standby_view()], 2)
+    verdict = judge_nodes([primary_view(lag=10**9), standby_view()], 2)
     assert verdict[0] is Status.WARN
     assert "1000000000 bytes behind" in verdict[1]
 
