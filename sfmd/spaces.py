@@ -21,7 +21,7 @@ from sfmd import digests
 from sfmd.contract import NamespaceInfo
 from sfmd.core.gates import GATES, Gate
 from sfmd.core.index import Index
-from sfmd.core.model import F32, IndexStats, NormaliserVersion, Rows, Scoring, Where
+from sfmd.core.model import F32, F64, IndexStats, NormaliserVersion, Rows, Scoring, Where
 from sfmd.core.normaliser import RESERVOIR, NormaliserState
 from sfmd.domain import ChangeRow, Namespace, Op
 from sfmd.errors import E, Refused
@@ -274,8 +274,9 @@ def core_rows(made: Sequence[ChangeRow], dim: int) -> Rows:
 def rows_for_core(made: Sequence[ChangeRow], vectors: F32, metadata: Sequence[Mapping[str, Any]]) -> Rows:
     """Struct of arrays from changes, their unit vectors float32[N, D] and their parsed metadata."""
     width = max((len(c.features) for c in made), default=0)
-    features = np.full((len(made), width), np.nan)
+    features: F64 = np.empty((len(made), 0))
     if width:
+        features = np.full((len(made), width), np.nan)
         for number, change in enumerate(made):
             features[number, : len(change.features)] = change.features
     return Rows(

@@ -128,7 +128,8 @@ class Index:
             raise ValueError(f"seq {seq} is before {old.seq}")
         coming: set[int] = set()
         if rows is not None and len(rows):
-            if rows.vectors.shape[1] != self.dim or int(rows.seq[0]) <= old.seq or (np.diff(rows.seq) <= 0).any():
+            falls = len(rows) > 1 and bool((rows.seq[1:] <= rows.seq[:-1]).any())
+            if rows.vectors.shape[1] != self.dim or int(rows.seq[0]) <= old.seq or falls:
                 raise ValueError("rows must have the index's dimension and ascending seqs after its own")
             if int(rows.seq[-1]) > seq:
                 raise ValueError(f"row {int(rows.seq[-1])} is after seq {seq}")

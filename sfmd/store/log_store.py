@@ -58,6 +58,7 @@ class LogStore:
         self._closed = False
         self._down: Refused | None = None
         self._counts: dict[int, tuple[int, Mapping[str, int]]] = {}
+        self._importances: Mapping[int, int] = {}
         self._readers: LifoQueue[Link] = LifoQueue()
         self._all_readers: list[Link] = []
         with self._refusing():
@@ -85,6 +86,8 @@ class LogStore:
             except self._database.errors as error:
                 raise self._stop_writing(error, "the commit") from error
             self._last_seq, self._last_at_s = transaction.last_seq, transaction.last_at_s
+            if self._database.exclusive:
+                self._importances = transaction.importances
             try:
                 self._database.committed(erase=transaction.erased)
             except self._database.errors as error:
@@ -95,7 +98,7 @@ class LogStore:
         try:
             self._database.begin(cursor)
             last_seq, at_s = (self._last_seq, self._last_at_s) if self._database.exclusive else self._end_of_log(cursor)
-            transaction = Transaction(self._database, self._sql, cursor, last_seq, at_s)
+            transaction = Transaction(self._database, self._sql, cursor, last_seq, at_s, self._importances)
             result = work(transaction)
             transaction.finish()
         except BaseException as error:

@@ -17,7 +17,10 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from sfmd.errors import E, Refused
 from sfmd.store.database import Cursor, Failure
+from sfmd.store.schema import DETAILS, FIRST_NAMESPACE_OP, memory_changes
 from sfmd.store.statements import Statement
+
+DETAILS.dialect_kwargs["postgresql_where"] = memory_changes.c.op >= FIRST_NAMESPACE_OP
 
 LOG_LOCK = 0x5F3D0001
 """Key of the advisory lock that whoever appends to the log holds until its commit."""

@@ -73,14 +73,14 @@ memory_changes = sa.Table(
     _column("payload", sa.LargeBinary(), nullable=True),
     sa.Index("ix_memory_changes_ns_id_seq", "ns_id", "seq"),
 )
-sa.Index(
+DETAILS = sa.Index(
     "ix_memory_changes_details",
     memory_changes.c.ns_id,
     memory_changes.c.op,
     memory_changes.c.seq,
     sqlite_where=memory_changes.c.op >= FIRST_NAMESPACE_OP,
-    postgresql_where=memory_changes.c.op >= FIRST_NAMESPACE_OP,
 )
+"""Rows about namespaces only. `postgres` adds the same for PostgreSQL: an embedded store need not load that dialect."""
 
 memories = sa.Table(
     "memories",

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from sfmd.store.schema import (
     FIRST_NAMESPACE_OP,
@@ -74,12 +74,21 @@ def _columns(table: Any, content: Any, *, payloads: bool, vectors: bool) -> list
     ]  # fmt: skip
 
 
+def _upsert(dialect: sa.Dialect) -> Any:
+    """The dialect's INSERT that knows ON CONFLICT."""
+    if dialect.name != "postgresql":
+        return sqlite.insert
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - only where PostgreSQL is used
+
+    return postgresql.insert
+
+
 class Statements:
     """The compiled statements of one dialect."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self._dialect = dialect
-        self._insert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+        self._insert = _upsert(dialect)
         self.of_log = cache(self._of_log)
         self.by_seq = cache(self._by_seq)
         self.heads = cache(self._heads)

@@ -6,7 +6,7 @@ never go back, and every seq that was reserved is appended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from sfmd.domain import ChangeRow, Event, Head, IdempotencyRecord, Namespace
@@ -20,11 +20,15 @@ from sfmd.store.statements import Statements, padded
 class Transaction:
     """The WriteTx of one `Store.write`. `last_seq` and `last_at_s` are the log's end when it began."""
 
-    def __init__(self, database: Database, sql: Statements, cursor: Cursor, last_seq: int, last_at_s: float) -> None:
+    def __init__(
+        self, database: Database, sql: Statements, cursor: Cursor, last_seq: int, last_at_s: float,
+        importances: Mapping[int, int],
+    ) -> None:  # fmt: skip
+        """`importances`: the log's running counts by namespace, as far as they are known."""
         self._database, self._sql, self._cursor = database, sql, cursor
         self.last_seq, self.last_at_s = last_seq, last_at_s
         self._reserved = last_seq
-        self._importances: dict[int, int] = {}
+        self.importances = dict(importances)
         self.erased = False
 
     def heads(self, ns_id: int, ids: Sequence[str]) -> dict[str, Head]:
@@ -64,7 +68,7 @@ class Transaction:
         if not rows:
             return
         self._guard(rows)
-        counts = self._importances
+        counts = self.importances
         tuples = []
         for row in rows:
             ns_id = row.ns_id
