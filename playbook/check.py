@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
 
+from playbook import mending
 from playbook.facts import Observer
 from playbook.kube import Writer
 from playbook.model import Book, Check, CheckSpec, Status
@@ -62,19 +63,19 @@ class Probe:
 ProbeFunction = Callable[[Probe, Mapping[str, Any]], Verdicts]
 
 
-def hinted(book: Book, code: str, mend: str = "") -> tuple[str, str]:
-    """The hint (code and mending command) and the document's section for `code`."""
+def hinted(book: Book, target: Target, code: str, mend: str = "") -> tuple[str, str]:
+    """The hint (code and mending command, aimed at the target) and the document's section for `code`."""
     entry = book.codes.get(code)
     if entry is None:  # a code of the daemon or the command line: `sfmctl explain` knows it
         return f"{code}: {mend or f'sfmctl explain {code}'}", "docs/troubleshooting.md"
-    return f"{code}: {mend or entry.mend}", entry.doc
+    return f"{code}: {mending.filled(mend or entry.mend, target)}", entry.doc
 
 
 def record(
-    book: Book, spec: CheckSpec, status: Status, observed: str, code: str, mend: str, started: float, attempts: int
+    probe: Probe, spec: CheckSpec, status: Status, observed: str, code: str, mend: str, started: float, attempts: int
 ) -> Check:
     """The one record that everything renders from."""
-    hint, doc = ("", "") if status in (Status.PASS, Status.SKIP) else hinted(book, code, mend)
+    hint, doc = ("", "") if status in (Status.PASS, Status.SKIP) else hinted(probe.book, probe.target, code, mend)
     return Check(
         spec.id, spec.category, spec.title, spec.command, spec.criterion, status, observed, hint, doc,
         round((time.monotonic() - started) * 1000), attempts,
@@ -108,14 +109,17 @@ def run_one(probe: Probe, function: ProbeFunction, spec: CheckSpec, deadline: fl
         status, observed, code, mend, again = attempt(probe, function, spec)
         over = time.monotonic() + PAUSE_S >= min(deadline, started + spec.timeout_s * spec.attempts)
         if status in (Status.PASS, Status.WARN, Status.SKIP) or not again or attempts >= spec.attempts or over:
-            return record(probe.book, spec, status, observed, code, mend, started, attempts)
+            return record(probe, spec, status, observed, code, mend, started, attempts)
         time.sleep(PAUSE_S)
 
 
 def blocked_by(spec: CheckSpec, results: Mapping[str, Check], roots: Mapping[str, str]) -> str | None:
-    """The root of what keeps `spec` from running: the check that failed, or could not be determined, first of all."""
-    bad = (Status.FAIL, Status.ERROR, Status.SKIP)
-    blocking = next((n for n in spec.needs if n in results and results[n].status in bad), None)
+    """The root of what keeps `spec` from running: the check that failed, or could not be determined, first of all.
+
+    One that was asked and had nothing to judge (a component that runs elsewhere) stands in nobody's way.
+    """
+    bad = (Status.FAIL, Status.ERROR)
+    blocking = next((n for n in spec.needs if n in roots or (n in results and results[n].status in bad)), None)
     return None if blocking is None else roots.get(blocking, blocking)
 
 
@@ -143,7 +147,7 @@ def run(
                 root = blocked_by(spec, results, roots)
                 if root is not None:
                     roots[spec.id] = root
-                    done = record(probe.book, spec, Status.SKIP, f"because of {root}", "", "", time.monotonic(), 0)
+                    done = record(probe, spec, Status.SKIP, f"because of {root}", "", "", time.monotonic(), 0)
                     results[spec.id] = done
                     tell(done)
                     continue
@@ -155,9 +159,28 @@ def run(
                 results[running.pop(future).id] = future.result()
                 tell(results[next(reversed(results))])
             if not finished and time.monotonic() >= deadline:
-                late(probe.book, [*running.values(), *waiting], results, timeout_s)
+                late(probe, [*running.values(), *waiting], results, timeout_s)
                 break
+    explain(probe, specs, results)
     return [results[spec.id] for spec in specs]
+
+
+UNREADY = "workloads that are not ready"
+"""Where the row on workloads keeps the names of those that are only not ready; none when one is worse than that."""
+
+
+def explain(probe: Probe, specs: Sequence[CheckSpec], results: dict[str, Check]) -> None:
+    """Let the row on workloads step back when the rows of just those servers failed: one fault, one red row."""
+    bad = (Status.FAIL, Status.ERROR)
+    red = {f"{probe.target.release}-{s.params['component']}": results[s.id] for s in specs
+           if "component" in s.params and results[s.id].status in bad}  # fmt: skip
+    names: Sequence[str] = probe.kept.get(UNREADY, ())
+    for spec in specs:
+        row = results[spec.id]
+        if spec.probe == "pods" and row.status is Status.FAIL and names and all(name in red for name in names):
+            cause = red[names[0]]
+            results[spec.id] = replace(row, status=Status.SKIP, hint="", doc="",
+                                       observed=f"because of {cause.id}: {row.observed}")  # fmt: skip
 
 
 def shown(spec: CheckSpec, target: Target) -> CheckSpec:
@@ -168,14 +191,14 @@ def shown(spec: CheckSpec, target: Target) -> CheckSpec:
     command = spec.command
     for name, value in names.items():
         command = command.replace("{" + name + "}", value)
-    return replace(spec, command=command)
+    return replace(spec, command=mending.filled(command, target))
 
 
-def late(book: Book, specs: Iterable[CheckSpec], results: dict[str, Check], timeout_s: float) -> None:
+def late(probe: Probe, specs: Iterable[CheckSpec], results: dict[str, Check], timeout_s: float) -> None:
     """Record every check that the whole's deadline overtook."""
     for spec in specs:
         observed = f"not finished within the {timeout_s:g} s of --timeout"
-        results[spec.id] = record(book, spec, Status.ERROR, observed, "SFM-CLI-025", "", time.monotonic(), 0)
+        results[spec.id] = record(probe, spec, Status.ERROR, observed, "SFM-CLI-025", "", time.monotonic(), 0)
 
 
 def selected(specs: Iterable[CheckSpec], only: Sequence[str], skip: Sequence[str]) -> list[CheckSpec]:

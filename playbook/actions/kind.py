@@ -66,7 +66,7 @@ def state(seen: Observer) -> str:
         return "partial"
     if not wanted_ports(target.kind_config) <= mapped_ports(nodes):
         return "other"
-    if not all(node["State"]["Running"] for node in nodes):
+    if not all(node["State"]["Running"] and not node["State"]["Paused"] for node in nodes):
         return "stopped"
     reader = None
     try:
@@ -85,10 +85,7 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
     target, now = hands.target, state(hands.seen)
     kubeconfig = ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
     if now == "stopped":
-        names = [node["Name"].lstrip("/") for node in containers(hands.shell, target.cluster)]
-        hands.shell.run(["docker", "start", *names], timeout_s=60)
-        wait_for_api(hands)
-        return f"started {', '.join(names)}"
+        return start(hands)
     if now == "no-context":
         hands.shell.run(["kind", "export", "kubeconfig", "--name", target.cluster, *kubeconfig], timeout_s=30)
         return f"wrote the context {target.context}"
@@ -112,6 +109,17 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
     flag.unlink(missing_ok=True)
     wait_for_api(hands)
     return f"made the cluster {target.cluster}, context {target.context}"
+
+
+def start(hands: Hands) -> str:
+    """Start the nodes that are stopped, let those go on that were paused, and wait for the API server."""
+    nodes = containers(hands.shell, hands.target.cluster)
+    for command, state in (("unpause", "Paused"), ("start", "Running")):
+        names = [n["Name"].lstrip("/") for n in nodes if n["State"][state] is (state == "Paused")]
+        if names:
+            hands.shell.run(["docker", command, *names], timeout_s=60)
+    wait_for_api(hands)
+    return f"started {', '.join(node['Name'].lstrip('/') for node in nodes)}"
 
 
 def progress(hands: Hands) -> Callable[[str], None]:

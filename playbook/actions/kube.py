@@ -14,7 +14,7 @@ from playbook.check import Probe, Verdicts
 from playbook.kube import Json, Reader
 from playbook.model import Status
 from playbook.target import Target
-from playbook.trouble import Trouble
+from playbook.trouble import Trouble, Unknown
 
 if TYPE_CHECKING:
     from playbook.engine import Hands
@@ -103,6 +103,13 @@ class Blocker:
     name: str
     finalizers: tuple[str, ...]
 
+    @property
+    def resource(self) -> str:
+        """The object as kubectl takes it: `configmaps/name`, `widgets.example.com/name`."""
+        parts = self.path.strip("/").split("/")
+        group = f".{parts[1]}" if parts[0] == "apis" else ""
+        return f"{parts[-2]}{group}/{parts[-1]}"
+
     def __str__(self) -> str:
         return f"{self.kind} {self.name} (finalizers: {', '.join(self.finalizers) or 'none'})"
 
@@ -173,8 +180,14 @@ def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker]) -> Trouble:
 
 
 def probe_api(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
-    """Whether the API server answers."""
-    return Status.PASS, probe.seen.reader.version()
+    """Whether the API server answers; who could start it depends on whose cluster it is."""
+    try:
+        return Status.PASS, probe.seen.reader.version()
+    except Unknown as unknown:
+        if unknown.code != "SFM-K8S-001" or probe.target.is_kind:
+            raise
+        look = "kubectl get --raw /livez?verbose"
+        raise Unknown(unknown.code, unknown.what, why=unknown.why, next_step=look) from unknown
 
 
 def probe_nodes(probe: Probe, params: Mapping[str, Any]) -> Verdicts:

@@ -11,13 +11,17 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from playbook.actions.asking import absent, component, forwarded, has_tls, http, run_in, secret, wanted_replicas
+from playbook.actions.asking import absent, component, http, run_in, wanted_replicas
 from playbook.actions.vault import asked
 from playbook.actions.vault import client as opened
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json
 from playbook.model import Status
+from playbook.trouble import Unknown
+from playbook.tunnel import is_ready
 
+KAFKA_S = 9.0
+"""How long a broker may take for its metadata."""
 POLICY_PACKAGE = "soma"
 """The root of every policy that the shared infrastructure brings."""
 
@@ -41,37 +45,33 @@ def judge_kafka(
 
 def kafka(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """The cluster's own metadata, from a broker's internal listener."""
+    from playbook.wiring import kafka as client
+    from playbook.wiring.reach import Reach
+
     wanted = wanted_replicas(probe, "kafka")
     if wanted is None:
         return absent("Kafka")
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
+    reach = Reach(probe.target, probe.seen.reader)
+    ready = [n for n, pod in enumerate(component(probe, "kafka")) if is_ready(pod)]
+    try:
+        found = client.asked(reach, reach.endpoints(), client.administrator(reach), client.view, timeout_s=KAFKA_S)
+    except Unknown as unknown:
+        if unknown.code not in ("SFM-KAF-001", "SFM-APP-005"):
+            raise
+        silent = ready[:1] or list(range(wanted))  # the first ready broker was asked
+        names = ", ".join(f"{probe.target.release}-kafka-{n}" for n in silent)
+        return Status.FAIL, f"{names} gives no metadata: {unknown.why}", "SFM-KAF-001", restart(probe, silent)
+    verdict = judge_kafka(len(found.brokers), wanted, found.controller, found.partitions)
+    away = sorted(set(range(wanted)) - found.brokers)
+    return (*verdict[:2], "SFM-KAF-002", restart(probe, away)) if verdict[0] is Status.FAIL and away else verdict
 
-    name = f"{probe.target.release}-kafka"
-    said: list[str] = []
-    with forwarded(probe, f"{name}-0", 9094) as port:
-        settings: dict[str, Any] = {
-            "bootstrap.servers": f"127.0.0.1:{port}",
-            "security.protocol": "SASL_SSL" if has_tls(probe, "kafka") else "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": "admin",
-            "sasl.password": secret(probe, name, "admin-password"),
-            "enable.ssl.certificate.verification": False,  # the forwarded address cannot fit the certificate
-            "socket.timeout.ms": 8000,
-            "log_level": 0,
-            "error_cb": lambda error: said.append(str(error)),
-        }
-        client = AdminClient(settings)
-        try:
-            found = client.list_topics(timeout=8)
-        except KafkaException as error:
-            return Status.FAIL, f"no metadata: {error.args[0]} {said[-1] if said else ''}".strip()
-    partitions = [
-        (f"{topic}/{number}", part.leader, len(part.replicas), len(part.isrs))
-        for topic, about in found.topics.items()
-        for number, part in about.partitions.items()
-    ]
-    return judge_kafka(len(found.brokers), wanted, found.controller_id, partitions)
+
+def restart(probe: Probe, ordinals: Sequence[int]) -> str:
+    """The commands that restart just these brokers, also one that hangs and would not heed a signal."""
+    ours, name = f"kubectl -n {probe.target.namespace}", f"{probe.target.release}-kafka"
+    pods = " ".join(f"{name}-{n}" for n in ordinals)
+    return (f"{ours} delete pod {pods} --grace-period=10, then "
+            f"{ours} rollout status statefulset/{name} --timeout=180s")  # fmt: skip
 
 
 def judge_redis(said: Mapping[str, tuple[str, str]], wanted: int) -> Verdicts:
@@ -150,8 +150,19 @@ def opa(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
             return Status.FAIL, f"{name} /v1/data answers {status}: {body[:200]}"
     packages = sorted(json.loads(body)["result"])
     if POLICY_PACKAGE not in packages:
-        return Status.FAIL, f"no package {POLICY_PACKAGE}; loaded: {', '.join(packages) or 'none'}", "SFM-OPA-002"
+        loaded = f"no package {POLICY_PACKAGE}; loaded: {', '.join(packages) or 'none'}"
+        return Status.FAIL, loaded, "SFM-OPA-002", reload_opa(probe)
     return Status.PASS, f"{len(pods)} healthy; packages: {', '.join(packages) or 'none'}"
+
+
+def reload_opa(probe: Probe) -> str:
+    """What brings the policies back: a restart when the cluster still has them, else (empty) the code's own command."""
+    target, name = probe.target, f"{probe.target.release}-opa"
+    kept = probe.seen.reader.get(f"/api/v1/namespaces/{target.namespace}/configmaps/{name}-policies") or {}
+    if not any(f"package {POLICY_PACKAGE}" in text for text in (kept.get("data") or {}).values()):
+        return ""
+    restart = f"kubectl -n {target.namespace} rollout {{}} deployment/{name}"
+    return f"{restart.format('restart')}, then {restart.format('status')} --timeout=180s"
 
 
 def judge_etcd(said: Mapping[str, tuple[int, str]], wanted: int) -> Verdicts:

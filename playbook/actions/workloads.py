@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from playbook.check import Probe, Verdicts
+from playbook.check import UNREADY, Probe, Verdicts
 from playbook.kube import Json, Reader
 from playbook.model import Status
 from playbook.target import Target
@@ -368,6 +368,7 @@ def probe_ready(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """Whether every workload is ready."""
     seen = scene(probe.seen.reader, probe.target.namespace)
     found = judge(seen, datetime.now(UTC).timestamp())
+    probe.kept[UNREADY] = [] if any(one.code for one in found) else [one.name for one in found]
     if found:
         return Status.FAIL, "; ".join(str(one) for one in found[:5]), found[0].code
     count = len(seen.deployments) + len(seen.statefulsets) + len(seen.daemonsets)

@@ -1,6 +1,6 @@
 """The application's rows of the verification matrix: what is seen through the API, and what its own pod found.
 
-Each failing row names the one command that mends it, with the application and its environment filled in.
+Each failing row names the command that mends it: the code's own, or one for just what was seen.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from playbook.actions import workloads
+from playbook.actions import kube, workloads
 from playbook.check import Probe, Verdicts
+from playbook.kube import Json, Reader
 from playbook.model import Status
 from playbook.trouble import Trouble
 from playbook.wiring import cluster, objects, probe_job
@@ -19,22 +20,12 @@ from playbook.wiring.reach import Reach
 
 RESTARTED_WITHIN_S = 300
 ANSWERS = "application's answers"
+NO_FINALIZERS = '{"metadata":{"finalizers":null}}'
 
 
 def reach_of(probe: Probe) -> Reach:
     """The target as the wire-up sees it."""
     return Reach(probe.target, probe.seen.reader)
-
-
-def filled(probe: Probe, app: Application, code: str) -> str:
-    """The mending command of a code, for this application."""
-    mend = probe.book.codes[code].mend if code in probe.book.codes else ""
-    return mend.replace("APP", app.name).replace("ENV", app.env)
-
-
-def failed(probe: Probe, app: Application, observed: str, code: str) -> Verdicts:
-    """A failing row with its hint."""
-    return Status.FAIL, observed, code, filled(probe, app, code)
 
 
 def namespace(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
@@ -43,10 +34,21 @@ def namespace(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     try:
         wrong = cluster.namespace_wanting(probe.seen.reader, app)
     except Trouble as trouble:
-        return failed(probe, app, trouble.what, "SFM-APP-015")
+        if trouble.code != "SFM-APP-015":
+            raise
+        return held(probe, app, trouble.what)
     if wrong:
-        return failed(probe, app, "; ".join(wrong), "SFM-APP-007")
+        return Status.FAIL, "; ".join(wrong), "SFM-APP-007"
     return Status.PASS, f"{app.namespace} is Active and labelled {objects.ADMITS}=true"
+
+
+def held(probe: Probe, app: Application, what: str) -> Verdicts:
+    """A namespace that is being deleted: what holds it, and the commands that let it go and wire it anew."""
+    found = kube.blockers(probe.seen.reader, app.namespace)
+    release = [f"kubectl -n {app.namespace} patch {one.resource} --type=merge -p '{NO_FINALIZERS}'" for one in found]
+    again = probe.book.codes["SFM-APP-015"].mend
+    by = f", held by {'; '.join(str(one) for one in found)}" if found else ""
+    return Status.FAIL, what + by, "SFM-APP-015", ", then ".join([*release, again])
 
 
 def secrets(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
@@ -55,22 +57,21 @@ def secrets(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     app, reader = reach.app, probe.seen.reader
     has = reach.secret(app.runtime, app.namespace)
     if has is None:
-        return failed(probe, app, f"the Secret {app.runtime} is not there", "SFM-ESO-003")
+        return Status.FAIL, f"the Secret {app.runtime} is not there", "SFM-ESO-003"
     lacking = has.lacking()
     if lacking:
-        return failed(probe, app, f"{app.runtime}: {', '.join(lacking)} missing or empty", "SFM-ESO-003")
+        return Status.FAIL, f"{app.runtime}: {', '.join(lacking)} missing or empty", "SFM-ESO-003"
     wanted = objects.external_secret(app, cluster.eso_version(reader))
     found = reader.get(objects.path(wanted))
     wrong = objects.contradicted(wanted, found)
     if wrong:
-        return failed(probe, app, "; ".join(wrong), "SFM-ESO-003")
+        return Status.FAIL, "; ".join(wrong), "SFM-ESO-003"
     ready, words = cluster.condition(found)
     if not ready:
-        return failed(probe, app, f"ExternalSecret {app.external_secret}: {words}", "SFM-ESO-003")
+        return Status.FAIL, f"ExternalSecret {app.external_secret}: {words}", "SFM-ESO-003"
     late_s = refreshed_late_s((found or {}).get("status", {}).get("refreshTime", ""), time.time())
     if late_s > 0:
-        return failed(probe, app, f"not synced for {late_s:.0f} s longer than its refresh of {objects.REFRESH}",
-                      "SFM-ESO-003")  # fmt: skip
+        return Status.FAIL, f"not synced for {late_s:.0f} s longer than its refresh of {objects.REFRESH}", "SFM-ESO-003"
     keys = len(has.values)
     return Status.PASS, f"{keys} keys, none empty; {app.external_secret} is synced"
 
@@ -86,7 +87,7 @@ def settings(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     wanted = (objects.account(reach.app), *objects.settings(reach.app, reach.endpoints()))
     wrong = cluster.wanting(probe.seen.reader, *wanted)
     if wrong:
-        return failed(probe, reach.app, "; ".join(wrong), "SFM-APP-008")
+        return Status.FAIL, "; ".join(wrong), "SFM-APP-008"
     return Status.PASS, f"{len(wanted)} objects as wired"
 
 
@@ -104,8 +105,7 @@ def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         name = pod["metadata"]["name"]
         if not workloads.pod_ready(pod):
             why, code, _, _ = workloads.pod_trouble(pod, now)
-            logs = f"kubectl -n {app.namespace} logs {name} --previous --tail 50"
-            return Status.FAIL, f"{name} {why}", code or "SFM-K8S-015", logs
+            return Status.FAIL, f"{name} {why}", code or crash_code(pod), remedy(probe.seen.reader, app, pod)
         for one in pod["status"].get("containerStatuses", []):
             ended = (one.get("lastState", {}).get("terminated") or {}).get("finishedAt", "")
             if ended and workloads.age_s(ended, now) < RESTARTED_WITHIN_S:
@@ -113,6 +113,36 @@ def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
                     f"kubectl -n {app.namespace} logs {name} -c {one['name']} --previous --tail 50"
                 )  # fmt: skip
     return Status.PASS, f"{len(found)} ready, none restarted lately"
+
+
+def crash_code(pod: Json) -> str:
+    """Whether a container of a pod that is not ready has crashed, however often so far, or is only not ready."""
+    for one in pod.get("status", {}).get("containerStatuses", []):
+        ends = [one.get(state, {}).get("terminated") or {} for state in ("state", "lastState")]
+        if not one.get("ready") and any(ended.get("exitCode") for ended in ends):
+            return "SFM-K8S-009"
+    return "SFM-K8S-015"
+
+
+def remedy(reader: Reader, app: Application, pod: Json) -> str:
+    """What helps a pod that does not get ready: the revision before, where its Deployment has one; else its log."""
+    name = pod["metadata"]["name"]
+    logs = f"kubectl -n {app.namespace} logs {name} --all-containers --tail 50"
+    apps = f"/apis/apps/v1/namespaces/{app.namespace}"
+    sets = {one["metadata"]["name"]: one for one in reader.items(f"{apps}/replicasets")}
+    owner = owned_by(sets.get(owned_by(pod, "ReplicaSet"), {}), "Deployment")
+    before = [one for one in sets.values() if owned_by(one, "Deployment") == owner]
+    if not owner or len(before) < 2:
+        return logs
+    rollout = f"kubectl -n {app.namespace} rollout"
+    return (f"{rollout} undo deployment/{owner}, then {rollout} status deployment/{owner} --timeout=120s "
+            f"(why it fails: {logs})")  # fmt: skip
+
+
+def owned_by(one: Json, kind: str) -> str:
+    """The name of the owner of that kind; empty when there is none."""
+    owners = one.get("metadata", {}).get("ownerReferences", [])
+    return next((str(owner["name"]) for owner in owners if owner["kind"] == kind), "")
 
 
 def inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
@@ -135,8 +165,5 @@ def answers(probe: Probe) -> Mapping[str, Any]:
 
 def found_inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """One line of the Job's answer: `params.ask` names it."""
-    app, one = reach_of(probe).app, answers(probe)[params["ask"]]
-    status, code = Status(one["status"]), one["code"]
-    if status is Status.PASS:
-        return status, one["observed"]
-    return status, one["observed"], code, filled(probe, app, code)
+    one = answers(probe)[params["ask"]]
+    return Status(one["status"]), one["observed"], one["code"]

@@ -62,7 +62,7 @@ def namespace_wanting(reader: Reader, app: Application) -> list[str]:
     """What the namespace lacks; Trouble while it is being deleted."""
     found = reader.get(f"/api/v1/namespaces/{app.namespace}")
     if found is not None and found["status"]["phase"] != "Active":
-        raise Trouble("SFM-APP-007", f"the namespace {app.namespace} is {found['status']['phase']}")
+        raise Trouble("SFM-APP-015", f"the namespace {app.namespace} is {found['status']['phase']}")
     owner = owner_of(reader, app)
     if owner not in ("", app.name):
         raise Trouble("SFM-APP-020", f"the namespace {app.namespace} is that of {owner}")

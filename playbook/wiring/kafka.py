@@ -83,7 +83,9 @@ def bootstrap(reach: Reach, at: Endpoints, port: int) -> str:
     return f"{pod}.{service}-hl.{at.namespace}.svc.{domain}:{port}"
 
 
-def asked(reach: Reach, at: Endpoints, login: Login, ask: Callable[[Any], Awaitable[T]]) -> T:
+def asked(
+    reach: Reach, at: Endpoints, login: Login, ask: Callable[[Any], Awaitable[T]], timeout_s: float = 2 * TIMEOUT_S
+) -> T:
     """What `ask` finds with a client that is logged in; Unknown when no broker answers."""
     from aiokafka.errors import KafkaError
 
@@ -106,7 +108,7 @@ def asked(reach: Reach, at: Endpoints, login: Login, ask: Callable[[Any], Awaita
 
     with contextlib.ExitStack() as stack, silenced("aiokafka"):
         try:
-            return through_tunnels(reach, stack, asyncio.wait_for(whole(), TIMEOUT_S * 2))
+            return through_tunnels(reach, stack, asyncio.wait_for(whole(), timeout_s))
         except (KafkaError, TimeoutError, OSError) as error:
             raise Unknown("SFM-KAF-001", "Kafka gave no answer", why=f"{type(error).__name__}: {error}") from error
 
@@ -127,6 +129,31 @@ def administrator(reach: Reach) -> Login:
     """The administrator's login."""
     password = reach.admin("kafka", "admin-password", "SFM_KAFKA_ADMIN_PASSWORD", "SFM-KAF-014")
     return Login(INTERNAL_PORT, "PLAIN", ADMIN, password)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A broker's view of the cluster; a partition is (`topic/number`, leader, replicas, in-sync replicas)."""
+
+    brokers: frozenset[int]
+    controller: int
+    partitions: tuple[tuple[str, int, int, int], ...]
+
+
+async def view(client: Any) -> View:
+    """What the first broker says of the cluster."""
+    from aiokafka.protocol.metadata import MetadataRequest
+
+    said = (await client.send(client.get_random_node(), MetadataRequest(None))).to_object()
+    return View(
+        frozenset(b["node_id"] for b in said["brokers"]),
+        said["controller_id"],
+        tuple(
+            (f"{topic['topic']}/{part['partition']}", part["leader"], len(part["replicas"]), len(part["isr"]))
+            for topic in said["topics"]
+            for part in topic["partitions"]
+        ),
+    )
 
 
 async def topics_there(client: Any, names: tuple[str, ...], settings: tuple[str, ...]) -> dict[str, Topic]:

@@ -1,11 +1,14 @@
 """A real kind cluster for these tests, driven through `sfmctl` itself as a person would.
 
-The cluster is called `soma`, as `sfmctl` calls it. Where no registry can be reached, SFM_KIND_VALUES, SFM_NODE_IMAGE
-and the SFM_BUILD_* settings say what stands in for it. Without Docker these tests fail; none is skipped silently.
+The cluster is called `soma`, as `sfmctl` calls it, or as SFM_CLUSTER says (with SFM_KIND_CONFIG for other host ports).
+One that SFM_TEST_CLUSTER names has the infrastructure already: the tests of applications can be run on it alone. Where
+no registry can be reached, SFM_KIND_VALUES, SFM_NODE_IMAGE and the SFM_BUILD_* settings say what stands in for it.
+Without Docker these tests fail; none is skipped silently.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,8 +24,10 @@ import pytest
 from playbook.kube import Writer
 
 ROOT = Path(__file__).resolve().parents[2]
+ADDONS = ROOT.parent / "shared" / "lab" / "addons"
 LAB_VALUES = "infra/helm/soma-infra/values-lab.yaml"
-CONTEXT = "kind-soma"
+CLUSTER = os.environ.get("SFM_TEST_CLUSTER") or os.environ.get("SFM_CLUSTER", "soma")
+CONTEXT = f"kind-{CLUSTER}"
 NAMESPACE = "soma-infra"
 
 
@@ -99,6 +104,18 @@ class Sfmctl:
 def sfmctl(tmp_path_factory: pytest.TempPathFactory) -> Sfmctl:
     values = os.environ.get("SFM_KIND_VALUES", "")
     return Sfmctl(tmp_path_factory.mktemp("sfmctl"), ["-f", values] if values else [])
+
+
+@pytest.fixture(scope="session")
+def stack(sfmctl: Sfmctl) -> None:
+    """The infrastructure in mode dev, and the External Secrets Operator."""
+    if "SFM_TEST_CLUSTER" not in os.environ:
+        ran = sfmctl.up()
+        assert ran.code == 0, ran.err
+    with contextlib.closing(Writer(CONTEXT)) as api:
+        if api.get("/apis/external-secrets.io") is None:
+            assert ADDONS.exists(), "the cluster has no External Secrets Operator, and nothing here can install it"
+            subprocess.run([str(ADDONS), CONTEXT], capture_output=True, text=True, check=True, cwd=ROOT)
 
 
 @pytest.fixture

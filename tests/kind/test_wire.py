@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import time
 from typing import Any
@@ -18,13 +17,10 @@ import pytest
 from playbook.kube import Writer
 from playbook.wiring import kafka_job
 from testing.wired import Wired, journals, records
-from tests.kind.conftest import ROOT, Ran, Sfmctl
+from tests.kind.conftest import CLUSTER, CONTEXT, ROOT, Ran, Sfmctl
 
 pytestmark = pytest.mark.kind
-CLUSTER = os.environ.get("SFM_TEST_CLUSTER", "soma")
-CONTEXT = f"kind-{CLUSTER}"
 APPS = ("orders", "billing")
-ADDONS = ROOT.parent / "shared" / "lab" / "addons"
 
 
 def app_run(sfmctl: Sfmctl, *arguments: str) -> Ran:
@@ -33,18 +29,6 @@ def app_run(sfmctl: Sfmctl, *arguments: str) -> Ran:
 
 def command(*argv: str) -> str:
     return subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT).stdout
-
-
-@pytest.fixture(scope="module")
-def stack(sfmctl: Sfmctl) -> None:
-    """The infrastructure in mode dev, the operator, and the Job's image on the node."""
-    if "SFM_TEST_CLUSTER" not in os.environ:
-        ran = sfmctl.up()
-        assert ran.code == 0, ran.err
-    with contextlib.closing(Writer(CONTEXT)) as api:
-        if api.get("/apis/external-secrets.io") is None:
-            assert ADDONS.exists(), "the cluster has no External Secrets Operator, and nothing here can install it"
-            command(str(ADDONS), CONTEXT)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,23 @@ def test_a_telling_run_tells_each_result_once(probe: Probe) -> None:
     functions: dict[str, Any] = {"a": lambda: (Status.FAIL, "no"), "b": lambda: (Status.PASS, "")}
     checking.run(probe, specs, lambda n: lambda p, q: functions[n](), timeout_s=30, tell=lambda c: told.append(c.id))
     assert sorted(told) == ["a", "b"]
+
+
+def test_what_has_nothing_to_judge_stands_in_nobodys_way(probe: Probe) -> None:
+    specs = [spec("kafka"), spec("app", needs=("kafka",))]
+    functions = {"kafka": lambda: (Status.SKIP, "it runs elsewhere"), "app": lambda: (Status.PASS, "asked")}
+    assert run(probe, specs, functions)["app"].status is Status.PASS
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [(Status.FAIL, (Status.SKIP, "because of vault: vault-0 not ready")),
+     (Status.PASS, (Status.FAIL, "vault-0 not ready"))],
+)  # fmt: skip
+def test_the_row_on_workloads_steps_back_for_a_server_that_failed(
+    probe: Probe, server: Status, expected: tuple[Status, str]
+) -> None:
+    probe.kept[checking.UNREADY] = ["sharedinfra-vault"]
+    specs = [replace(spec("vault"), params={"component": "vault"}), spec("pods")]
+    found = run(probe, specs, {"vault": lambda: (server, "sealed"), "pods": lambda: (Status.FAIL, "vault-0 not ready")})
+    assert (found["pods"].status, found["pods"].observed) == expected

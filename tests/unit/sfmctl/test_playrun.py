@@ -39,7 +39,11 @@ def test_options_that_make_no_sense_are_refused() -> None:
 
 def test_trouble_becomes_a_fault_with_the_books_exit_code_and_command() -> None:
     fault = playrun.as_fault(Trouble("SFM-K8S-001", "it does not answer", why="refused"))
-    assert (fault.code, fault.exit, fault.next_step) == ("SFM-K8S-001", Exit.UNDETERMINED, "sfmctl cluster status")
+    assert (fault.code, fault.exit, fault.next_step) == (
+        "SFM-K8S-001",
+        Exit.UNDETERMINED,
+        packaged().codes["SFM-K8S-001"].mend,
+    )
 
 
 def test_every_code_of_the_program_is_known_to_explain() -> None:

@@ -1,0 +1,299 @@
+"""Sixteen faults on a real cluster: each turns exactly the right row red, and the command that the row names mends it.
+
+A fault is made, `sfmctl verify` is run, every row of the matrix is looked at, and then the hint is typed into a
+terminal as it stands, by a person who agrees to what is asked. What is red afterwards is a wrong hint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from playbook.kube import Writer
+from playbook.wiring import kafka_job, objects, postgres, redis, vault
+from playbook.wiring.secrets import Sealed
+from testing.terminal import typed
+from testing.wired import Wired
+from tests.kind.conftest import CLUSTER, CONTEXT, NAMESPACE, ROOT, Ran, Sfmctl
+
+pytestmark = pytest.mark.kind
+APP = "ledger"
+SPACE = f"/api/v1/namespaces/{APP}"
+APPS = f"/apis/apps/v1/namespaces/{APP}"
+NODE = f"{CLUSTER}-control-plane"
+BROKEN = "import sys; sys.exit('no configuration')"
+Row = Mapping[str, Any]
+
+
+def until(what: str, look: Callable[[], object], timeout_s: float = 90) -> None:
+    """Wait until `look` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not look():
+        assert time.monotonic() < deadline, f"not in {timeout_s:g} s: {what}"
+        time.sleep(0.5)
+
+
+@dataclass(slots=True)
+class Scene:
+    """The wired application, and an administrator's hands to break it with."""
+
+    app: Wired
+    answers: dict[str, str] = field(default_factory=lambda: {"Go on? [y/N]": "y"})
+
+    @property
+    def api(self) -> Writer:
+        assert isinstance(self.app.reader, Writer)
+        return self.app.reader
+
+    @contextlib.contextmanager
+    def vault(self) -> Iterator[Any]:
+        """An administrator's client of Vault."""
+        with vault.opened(self.app.reach, self.app.at, writing=True) as client:
+            yield client
+
+    def store(self, **changed: str) -> None:
+        """Change secret values in Vault, and wait until the operator has brought them into the namespace."""
+        with self.vault() as client:
+            values = {**vault.secrets_of(client, self.app.app).values, **changed}
+            vault.write_secrets(client, self.app.app, Sealed(values))
+        path = objects.path(objects.external_secret(self.app.app, "v1beta1"))
+        self.api.merge(path, {"metadata": {"annotations": {"force-sync": str(time.time_ns())}}})
+        until("the operator syncs", lambda: self.app.secret.values == values)
+
+    def kafka(self, **request: Any) -> None:
+        """Change Kafka as its administrator."""
+        ends = time.monotonic() + 60
+        kafka_job.run(self.app.reach, self.api, self.app.at, {"user": APP, **request}, lambda: ends - time.monotonic())
+
+
+def label_removed(scene: Scene) -> None:
+    scene.api.merge(SPACE, {"metadata": {"labels": {objects.ADMITS: None}}})
+
+
+def secret_key_emptied(scene: Scene) -> None:
+    scene.store(REDIS_PASSWORD="")
+
+
+def policy_for_another_path(scene: Scene) -> None:
+    with scene.vault() as client:
+        other = 'path "secret/data/shared-infra/elsewhere/dev" { capabilities = ["read"] }'
+        client.sys.create_or_update_acl_policy(APP, other)
+
+
+def role_of_another_account(scene: Scene) -> None:
+    with scene.vault() as client:
+        client.write_data(f"auth/kubernetes/role/{APP}", data={
+            "bound_service_account_names": ["default"], "bound_service_account_namespaces": [APP],
+            "audience": "vault", "token_policies": [APP], "token_ttl": 86400, "token_max_ttl": 86400,
+        })  # fmt: skip
+
+
+def store_that_is_not_there(scene: Scene) -> None:
+    path = objects.path(objects.external_secret(scene.app.app, "v1beta1"))
+    scene.api.merge(path, {"spec": {"secretStoreRef": {"name": "nowhere"}}})
+
+
+def role_without_login(scene: Scene) -> None:
+    with postgres.administering(scene.app.reach, scene.app.at, writing=True) as connection:
+        connection.execute(f"alter role {APP} nologin")
+
+
+def dsn_with_a_wrong_password(scene: Scene) -> None:
+    has = scene.app.secret
+    scene.store(POSTGRES_DSN=has.get("POSTGRES_DSN").replace(has.get("POSTGRES_PASSWORD"), "not-the-password"))
+
+
+def topic_deleted(scene: Scene) -> None:
+    scene.kafka(delete=[f"{APP}.events.dlq"])
+
+
+def topic_with_fewer_partitions(scene: Scene) -> None:
+    scene.kafka(delete=[f"{APP}.events"])
+    small = {"name": f"{APP}.events", "partitions": 1, "replicationFactor": 1, "config": {}}
+    scene.kafka(create=[small])
+
+
+def redis_password_changed(scene: Scene) -> None:
+    reach, at = scene.app.reach, scene.app.at
+    [pod] = redis.nodes(reach, at)
+    with redis.connected(reach, at, pod, redis.ADMIN, redis.admin_password(reach), writing=True) as client:
+        assert client.execute_command("ACL", "SETUSER", APP, "resetpass", ">somebody-elses")
+
+
+def broker_hangs(scene: Scene) -> None:
+    subprocess.run(["docker", "exec", NODE, "pkill", "-STOP", "-f", "kafka.Kafka"], check=True, capture_output=True)
+
+
+def vault_sealed(scene: Scene) -> None:
+    log = scene.api.text(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-vault-0/log")
+    [key] = re.findall(r"^Unseal Key: (\S+)$", log, re.MULTILINE)
+    # A person who holds the key: typed at the hidden prompt, then an empty line since there are no more.
+    scene.answers |= {"unseal key (empty when there are no more): ": f"{key}\n"}
+    with scene.vault() as client:
+        client.sys.seal()
+
+
+def opa_without_its_policy(scene: Scene) -> None:
+    proxy = f"/api/v1/namespaces/{NAMESPACE}/services/sharedinfra-opa:8181/proxy/v1/policies"
+    for policy in (scene.api.get(proxy) or {})["result"]:
+        assert scene.api.delete(f"{proxy}/{policy['id']}")
+
+
+def web(script: str) -> dict[str, Any]:
+    """The application's Deployment, running a script."""
+    image = "soma/sfmctl:0.1.0"
+    container = {"name": "web", "image": image, "command": ["/opt/sfmctl/bin/python", "-c", script]}
+    labels = {"app": "web"}
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels}, "template": {
+            "metadata": {"labels": labels},
+            "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}},
+    }  # fmt: skip
+
+
+def pods_of_web(scene: Scene) -> list[dict[str, Any]]:
+    return scene.api.items(f"{SPACE}/pods", labelSelector="app=web")
+
+
+def pod_that_crashes(scene: Scene) -> None:
+    scene.api.apply(f"{APPS}/deployments/web", web("import time; time.sleep(1e6)"))
+    until("web is ready", lambda: (scene.api.get(f"{APPS}/deployments/web") or {})["status"].get("readyReplicas"))
+    scene.api.apply(f"{APPS}/deployments/web", web(BROKEN))
+
+    def crashed() -> bool:
+        return any(s.get("lastState", {}).get("terminated") for p in pods_of_web(scene)
+                   for s in p["status"].get("containerStatuses", []))  # fmt: skip
+
+    until("the new pod crashes", crashed)
+
+
+def namespace_terminating(scene: Scene) -> None:
+    held = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "finalizers": ["example.com/hold"]}}
+    scene.api.apply(f"{SPACE}/configmaps/held", held)
+    scene.api.delete(SPACE)
+    until("it is Terminating", lambda: (scene.api.get(SPACE) or {})["status"]["phase"] == "Terminating")
+
+
+def api_unreachable(scene: Scene) -> None:
+    subprocess.run(["docker", "pause", NODE], check=True, capture_output=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is broken, the row that turns red for it, with which code, and what the row says to a person."""
+
+    inject: Callable[[Scene], None]
+    row: str
+    code: str
+    says: str
+    status: str = "fail"
+
+
+FAULTS = [
+    Fault(pod_that_crashes, "app.pods", "SFM-K8S-009", "web-"),
+    Fault(label_removed, "app.namespace", "SFM-APP-007", objects.ADMITS),
+    Fault(secret_key_emptied, "app.secrets", "SFM-ESO-003", "REDIS_PASSWORD missing or empty"),
+    Fault(policy_for_another_path, "app.vault", "SFM-VLT-017", f"secret/shared-infra/{APP}/dev"),
+    Fault(role_of_another_account, "app.vault", "SFM-VLT-016", f"role {APP}"),
+    Fault(store_that_is_not_there, "app.secrets", "SFM-ESO-003", "secretStoreRef"),
+    Fault(role_without_login, "app.database", "SFM-DB-004", "may not log in"),
+    Fault(dsn_with_a_wrong_password, "app.database", "SFM-DB-005", "refused"),
+    Fault(topic_deleted, "app.kafka", "SFM-KAF-015", f"{APP}.events.dlq"),
+    Fault(topic_with_fewer_partitions, "app.kafka", "SFM-KAF-016", "1 partitions, wanted 3"),
+    Fault(redis_password_changed, "app.redis", "SFM-RED-010", "refused"),
+    Fault(opa_without_its_policy, "opa.query", "SFM-OPA-002", "no package soma"),
+    Fault(broker_hangs, "kafka.brokers", "SFM-KAF-001", "sharedinfra-kafka-0"),
+    Fault(vault_sealed, "vault.health", "SFM-VLT-001", "sharedinfra-vault-0 is sealed"),
+    Fault(namespace_terminating, "app.namespace", "SFM-APP-015", "ConfigMap held (finalizers: example.com/hold)"),
+    Fault(api_unreachable, "cluster.api", "SFM-K8S-001", "does not answer", status="error"),
+]
+
+
+@pytest.fixture(scope="module")
+def wired(stack: None, sfmctl: Sfmctl) -> Ran:
+    ran = sfmctl.run("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes", "-o", "json", timeout_s=400)
+    assert ran.code == 0, ran.err
+    return ran
+
+
+@pytest.fixture
+def scene(wired: Ran, sfmctl: Sfmctl) -> Iterator[Scene]:
+    with Wired.on(CONTEXT, APP) as app:
+        yield Scene(app)
+
+
+def verify(sfmctl: Sfmctl, *more: str) -> tuple[Ran, dict[str, Row]]:
+    """`sfmctl verify` of the application; the run, and its rows by id."""
+    ran = sfmctl.run("verify", APP, "--env", "dev", "--cluster", CLUSTER, "-o", "json", *more, timeout_s=200)
+    assert "checks" in ran.document, ran.out
+    return ran, {row["id"]: row for row in ran.document["checks"]}
+
+
+def environment(sfmctl: Sfmctl) -> dict[str, str]:
+    """A person's: with our program on the PATH, and no default cluster, so that a hint has to name it."""
+    env = {k: v for k, v in sfmctl.environment().items() if k not in ("SFM_CLUSTER", "SFM_CONTEXT")}
+    return {**env, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}", "TERM": "xterm"}
+
+
+def commands(hint: str) -> list[str]:
+    """The commands of a hint, without its code and without what stands in parentheses."""
+    words = hint.partition(": ")[2]
+    return [one.partition(" (")[0] for one in words.split(", then ")]
+
+
+def explained(row: Row, root: str) -> bool:
+    """Whether a row is well, or not asked because of the root (or of what the release does not have)."""
+    if row["status"] in ("pass", "warn"):
+        return True
+    because = row["observed"].partition(":")[0]
+    return row["status"] == "skip" and (because == f"because of {root}" or "the release has no" in row["observed"])
+
+
+def repair(sfmctl: Sfmctl) -> None:
+    """Whatever a failed test leaves must not make the next ones fail: a paused node goes on, the rest is wired anew."""
+    subprocess.run(["docker", "unpause", NODE], capture_output=True, check=False)
+    sfmctl.run("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes", timeout_s=400)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.inject.__name__)
+def test_a_fault_turns_its_row_red_and_its_hint_mends_it(fault: Fault, scene: Scene, sfmctl: Sfmctl) -> None:
+    try:
+        fault.inject(scene)
+        ran, rows = verify(sfmctl)
+        seen = {name: (row["status"], row["observed"], row["hint"]) for name, row in rows.items()}
+        red = rows[fault.row]
+        assert red["status"] == fault.status, seen
+        assert red["hint"].startswith(f"{fault.code}: "), seen
+        assert fault.says in red["observed"], seen
+        wrong = [name for name, row in rows.items() if name != fault.row and not explained(row, fault.row)]
+        assert not wrong, {name: seen[name] for name in wrong}
+        assert ran.code == (3 if fault.status == "fail" else 5)
+        assert red["doc"].partition("#")[2].startswith(fault.code.lower())
+        for command in commands(red["hint"]):
+            done = typed(command, env=environment(sfmctl), cwd=ROOT, answers=scene.answers)
+            assert done.code == 0, f"{command}\n{done.screen}"
+        ran, rows = verify(sfmctl, "--only", fault.row)
+        assert ran.code == 0, {name: (row["observed"], row["hint"]) for name, row in rows.items()}
+        assert rows[fault.row]["status"] == "pass"
+    except BaseException:
+        repair(sfmctl)
+        raise
+
+
+def test_after_all_of_it_the_whole_matrix_is_green(wired: Ran, sfmctl: Sfmctl) -> None:
+    ran, rows = verify(sfmctl)
+    assert ran.code == 0, {n: (r["observed"], r["hint"]) for n, r in rows.items() if r["status"] in ("fail", "error")}
+    asked = {name for name, row in rows.items() if row["status"] in ("pass", "warn")}
+    assert asked >= {fault.row for fault in FAULTS} | {"app.inside", "app.settings"}
+    assert ran.document["duration_ms"] >= max(row["duration_ms"] for row in rows.values())

@@ -1,0 +1,81 @@
+"""Hints are commands that exist, aimed at the cluster that was looked at."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from playbook.load import packaged
+from playbook.mending import COMMAND, filled
+from playbook.target import Target
+from playbook.wiring.application import application
+from sfmctl.app import build
+
+SHOP = application("shop", "dev", "shops")
+HERE = Target(context="kind-other", cluster="other", app=SHOP)
+
+
+@pytest.fixture(autouse=True)
+def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SFM_CLUSTER", raising=False)
+
+
+def parsed(command: str) -> list[str]:
+    """The path of one of our commands, after Typer has taken every option of it; nothing is run."""
+    node: Any = typer.main.get_command(build())
+    words = shlex.split(command)[1:]
+    path: list[str] = []
+    while hasattr(node, "commands"):
+        assert words and words[0] in node.commands, f"{command!r}: no command {words[:1]}"
+        path.append(words.pop(0))
+        node = node.commands[path[-1]]
+    with node.make_context(path[-1], words):
+        return path
+
+
+def commands(target: Target) -> list[str]:
+    return [c for code in packaged().codes.values() for c in COMMAND.findall(filled(code.mend, target))]
+
+
+@pytest.mark.parametrize(
+    "target", [HERE, Target(app=SHOP), Target(context="prod-eu", cluster="soma", mode="prod", app=SHOP)]
+)
+def test_every_command_of_ours_in_the_book_exists_with_its_options(target: Target) -> None:
+    ours = [c for c in commands(target) if c.startswith("sfmctl ")]
+    assert len(ours) > 40
+    assert len({tuple(parsed(c)) for c in ours}) > 10
+
+
+def test_every_command_for_a_cluster_names_the_one_that_was_looked_at() -> None:
+    for command in commands(HERE):
+        if command.startswith("kubectl "):
+            assert command.startswith("kubectl --context kind-other "), command
+        elif not command.startswith(
+            ("sfmctl doctor", "sfmctl explain", "sfmctl playbook", "sfmctl images bu", "helm d")
+        ):
+            assert "other" in command, command
+
+
+def test_the_application_its_namespace_and_the_values_are_filled_in() -> None:
+    wire = "sfmctl app wire APP --env ENV"
+    assert filled(wire, HERE) == "sfmctl app wire shop --env dev --namespace shops --cluster other"
+    assert filled(wire, Target(app=application("shop", "dev"))) == "sfmctl app wire shop --env dev"
+    said = filled("kubectl -n APP get pods, then sfmctl deploy --mode MODE (or not)",
+                  Target(context="prod-eu", mode="prod", values=(Path("/etc/our values.yaml"),), app=SHOP))  # fmt: skip
+    assert said == (
+        "kubectl --context prod-eu -n shops get pods, "
+        "then sfmctl deploy --mode prod -f '/etc/our values.yaml' --context prod-eu (or not)"
+    )
+
+
+def test_words_that_are_no_command_stay_as_they_are() -> None:
+    for words in (
+        "correct the line that is named",
+        "wait, then run it again",
+        "make soma/sfmctl available to the nodes",
+    ):
+        assert filled(words, HERE) == words
