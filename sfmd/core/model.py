@@ -120,9 +120,9 @@ class Terms:
     log2_score: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """Hits, best first (log2_score descending, then id by bytes), and what was looked at.
+    """Hits, best first (log2_score descending, then id by bytes), and what was looked at. Not frozen, as Terms.
 
     rows_total: rows visible at the read's seq (before filters); rows_scored: rows whose vector was read;
     bytes_touched: bytes of vectors read; path: how it was computed, e.g. "impact" or "view".

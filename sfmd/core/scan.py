@@ -5,15 +5,18 @@ is scored again by the definition (score.Definition), and only those scores rank
 
 Bounds live on one linear scale: 2^((L - reference) / beta), where the reference is the best that any row could reach.
 On it a row of a class is worth s * weight * factor, and the query's time is in the factor alone.
+
+A query costs as much in calls as in rows, the more so when the caches are cold: hence few calls on whole blocks, and
+products kept in float32 until the last floor is known.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
+from itertools import repeat
 
 import numpy as np
 
@@ -22,7 +25,7 @@ from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Wh
 from sfmd.core.score import Definition, ages_in_half_lives
 from sfmd.core.segment import Block, Segment
 from sfmd.core.vectors import similarity
-from sfmd.core.view import BLOCK_ROWS, Plan, Span, View
+from sfmd.core.view import BLOCK_ROWS_MAX, Part, Plan, Span
 
 GATHER_BELOW = 0.3
 """Share of a block's rows that pass the filter below which they are gathered rather than scanned with the others."""
@@ -30,6 +33,8 @@ LEAST_FACTOR = 2.0**-900
 """Classes further behind than this are bounded from above only."""
 LEAST_FLOOR = 2.0**-1000
 """A smaller floor counts as none: near the least floats, bounds lose the digits that make them bounds."""
+WEIGHT_ERROR = 2.0**-21
+"""Relative error of a float32 weight that was rounded up, and of its product with a similarity."""
 
 
 @dataclass(slots=True)
@@ -52,34 +57,43 @@ class Ask:
 _mine = threading.local()
 
 
-def _room() -> tuple[F32, F32]:
-    """Two arrays float32[BLOCK_ROWS[-1]] that a thread keeps from scan to scan: fresh memory costs page faults."""
-    kept: tuple[F32, F32] | None = getattr(_mine, "room", None)
+def _room() -> F32:
+    """An array float32[BLOCK_ROWS_MAX] that a thread keeps from scan to scan: fresh memory costs page faults."""
+    kept: F32 | None = getattr(_mine, "room", None)
     if kept is None:
-        kept = _mine.room = (np.empty(BLOCK_ROWS[-1], np.float32), np.empty(BLOCK_ROWS[-1], np.float32))
+        kept = _mine.room = np.empty(BLOCK_ROWS_MAX, np.float32)
     return kept
 
 
 class Best:
-    """Candidates so far: which rows, their upper bounds, and `floor`, the k-th best lower bound (never falling)."""
+    """The k best lower bounds so far, and `floor`, the least of them (never falling; 0 while there are fewer)."""
+
+    __slots__ = ("_lower", "floor", "k")
 
     def __init__(self, k: int) -> None:
         self.k = k
         self.floor = 0.0
-        self._lower: F64 | None = None
-        self.found: list[tuple[Block, I64, F64]] = []
+        self._lower: list[float] = []
 
-    def offer(self, block: Block, rows: I64, lower: F64, upper: F64) -> None:
-        """Take rows with bounds on the linear scale."""
-        self.found.append((block, rows, upper))
-        pool = lower if self._lower is None else np.concatenate((self._lower, lower))
-        if pool.size >= self.k:
-            pool.partition(pool.size - self.k)
-            pool = pool[pool.size - self.k :]
-            kth = float(pool[0])
-            if kth > self.floor and kth > LEAST_FLOOR:
-                self.floor = kth
-        self._lower = pool
+    def offer(self, lower: list[float]) -> None:
+        """Take lower bounds on the linear scale."""
+        pool = self._lower
+        pool += lower
+        pool.sort(reverse=True)
+        del pool[self.k :]
+        if len(pool) == self.k and pool[-1] > self.floor and pool[-1] > LEAST_FLOOR:
+            self.floor = pool[-1]
+
+
+def highest(x: F32 | F64, k: int) -> list[float]:
+    """The k highest of an array, in any order, perhaps among a few others."""
+    surplus = x.size - k
+    if surplus > k:
+        x = x.copy()
+        x.partition(surplus)
+        x = x[surplus:]
+    out: list[float] = x.tolist()
+    return out
 
 
 def dot_error(dim: int) -> float:
@@ -90,28 +104,37 @@ def dot_error(dim: int) -> float:
 class Scan:
     """One query against tail and segments. Make one per query; nothing is shared between threads."""
 
+    __slots__ = (
+        "_eps", "_error", "_factors", "_found", "_masks", "_parts", "_reference", "_room", "_tail_found", "ask", "best",
+        "rows_scored",
+    )  # fmt: skip
+
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
-        self.error = dot_error(ask.q.shape[0])
         self.best = Best(ask.k)
         self.rows_scored = 0
-        self._dots, self._products = _room()
+        self._error = dot_error(ask.q.shape[0])
+        self._room = _room()
         self._masks: dict[int, Bool] = {}
+        self._parts: list[Part] = []
+        self._factors: list[float] = []
+        self._found: list[tuple[Block, float, I64, F32, float]] = []
+        self._tail_found: tuple[Block, I64, F64] | None = None
 
     def run(self, tail: Block | None, tail_base: F64, matches: Bool | None, plan: Plan | None) -> None:
         """Scan the tail, then the segments' blocks by falling bound, until no block can change the answer.
 
         tail_base: float64[N] as in View; matches: bool[N] for the filter.
         """
-        now_s = self.ask.now_s
+        ask = self.ask
         rest: F64 | None = None
         reference = -math.inf
         if tail is not None:
-            rest = tail_base - ages_in_half_lives(tail.t_s, tail.half_life, self.ask.scoring, now_s)
+            rest = tail_base - ages_in_half_lives(tail.t_s, tail.half_life, ask.scoring, ask.now_s)
             reference = float(rest.max())
-        runs = plan.runs if plan is not None else []
-        levels = [run.top + (view.t_ref_s - now_s) / run.tau_s for _, view, run in runs]
-        reference = max(reference, *levels) if levels else reference
+        levels = plan.levels(ask.now_s) if plan is not None else []
+        if levels:
+            reference = max(reference, *levels)
         if reference == -math.inf:
             return
         self._start(reference)
@@ -122,11 +145,10 @@ class Scan:
 
     def _start(self, reference: float) -> None:
         ask = self.ask
+        self._reference = reference
         if ask.min_score > 0.0:
             least = (math.log2(ask.min_score) - reference) / ask.scoring.beta
             self.best.floor = 2.0 ** min(least, 1.0) * (1.0 - 1e-6) if least > -1000.0 else 0.0
-        self._signed_reference = reference
-        self._reference = abs(reference)
 
     def _tail(self, block: Block, rest: F64, matches: Bool | None) -> None:
         """Score the unsorted tail; `rest` is all of L but the similarity, relative to the reference."""
@@ -141,38 +163,42 @@ class Scan:
         whole = rows.size == len(block)
         d = np.vecdot(block.v if whole else block.v[rows], ask.q).astype(np.float64)
         worth = np.exp2((rest if whole else rest[rows]) / ask.scoring.beta)
-        slack = 1e-6 + 2.0**-47 * (self._reference + float(np.abs(rest).max() if np.isfinite(rest).all() else 1e9))
+        slack = 1e-6 + 2.0**-47 * (abs(self._reference) + float(np.abs(rest).max() if np.isfinite(rest).all() else 1e9))
         eps = slack / ask.scoring.beta
-        upper = (d + self.error) * worth * (1.0 + eps)
-        keep = (upper >= self.best.floor) & (d > -self.error)
-        lower = np.maximum((d - self.error) * worth * (1.0 - eps), 0.0)
-        self.best.offer(block, rows[keep], lower[keep], upper[keep])
+        upper = (d + self._error) * worth * (1.0 + eps)
+        keep = (upper >= self.best.floor) & (d > -self._error)
+        lower = np.maximum((d - self._error) * worth * (1.0 - eps), 0.0)
+        self._tail_found = (block, rows[keep], upper[keep])
+        self.best.offer(highest(lower[keep], ask.k))
 
     def _segments(self, plan: Plan, levels: list[float]) -> None:
-        """Walk the runs' blocks by falling limit; `levels`: each run's best key, relative to the reference."""
+        """Walk the parts' blocks by falling limit; `levels`: each part's best key, relative to the reference."""
         beta, best, cancelled = self.ask.scoring.beta, self.best, self.ask.cancelled
-        eps = (plan.slack + 2.0**-47 * (self._reference + 2.0**10)) / beta
+        self._eps = (plan.slack + 2.0**-47 * (abs(self._reference) + 2.0**10)) / beta + WEIGHT_ERROR
+        above = 1.0 + self._eps
+        self._parts = parts = plan.parts
         scales = [2.0 ** (level / beta) for level in levels]
-        heap = [(-run.spans[0].limit * scales[n], n, 0) for n, (_, _, run) in enumerate(plan.runs)]
+        self._factors = [max(scale, LEAST_FACTOR) for scale in scales]
+        heap = [(-part.spans[0].limit * scales[n], n, 0) for n, part in enumerate(parts)]
         heapify(heap)
         while heap:
             bound, n, at = heap[0]
-            if -bound * (1.0 + eps) < best.floor:
+            if -bound * above < best.floor:
                 break
             if cancelled is not None and cancelled():
                 raise Cancelled
-            segment, view, run = plan.runs[n]
-            if at + 1 < len(run.spans):
-                heapreplace(heap, (-run.spans[at + 1].limit * scales[n], n, at + 1))
+            spans = parts[n].spans
+            if at + 1 < len(spans):
+                heapreplace(heap, (-spans[at + 1].limit * scales[n], n, at + 1))
             else:
                 heappop(heap)
-            self._block(segment, view, run.spans[at], max(scales[n], LEAST_FACTOR), eps)
+            self._block(n, spans[at])
 
     def _mask(self, segment: Segment) -> Bool | None:
         """bool[N] for the filter and for visibility, or None when every row of the segment is to be looked at."""
         ask = self.ask
         hidden = segment.n_ended > 0 or ask.seq < segment.max_seq
-        if not hidden and not ask.where:
+        if not hidden and ask.where is None:
             return None
         key = id(segment)
         if key not in self._masks:
@@ -183,77 +209,104 @@ class Scan:
             self._masks[key] = mask
         return self._masks[key]
 
-    def _block(self, segment: Segment, view: View, span: Span, factor: float, eps: float) -> None:
-        """Look at one block: float32 products s * weight against the floor; what passes becomes a candidate."""
-        data, best, q = segment.data, self.best, self.ask.q
-        low, high = span.low, span.high
-        least = best.floor / factor * (1.0 - eps) - self.error * 1.001
-        weight = view.weight[low:high]
-        if span.falling and span.last < least:
-            border = np.float32(least) * np.float32(1.0 - 1e-6)
-            high = low + max(1, high - low - int(weight[::-1].searchsorted(border)))
-            weight = weight[: high - low]
-        bounded = span.sound and factor > LEAST_FACTOR and segment.t_max_s <= self.ask.now_s
-        mask = self._mask(segment)
-        if mask is not None:
-            inside = mask[low:high].nonzero()[0]
-            if inside.size == 0:
-                return
-            if inside.size < GATHER_BELOW * (high - low):
-                self.rows_scored += inside.size
-                p = np.vecdot(data.v[low + inside], q) * weight[inside]
-                self._offer(segment, view, inside + low, p, factor, eps, bounded)
-                return
-        n = high - low
-        self.rows_scored += n
-        d = block_dots(data.v[low:high], q, self._dots[:n])
-        p = np.multiply(d, weight, out=self._products[:n])
-        if mask is not None:
-            picked = inside[p[inside] >= least]
-        else:
-            if bounded and best.floor == 0.0 and n > 2 * best.k:
-                kth = float(np.partition(p, n - best.k)[n - best.k])
-                least = max(least, kth * (1.0 - 2.0 * eps) - 2.0 * self.error * 1.001)
-            picked = (p >= least).nonzero()[0]
-        if picked.size:
-            self._offer(segment, view, picked + low, p[picked], factor, eps, bounded)
+    def _least(self, factor: float) -> float:
+        """The least product s * weight whose upper bound reaches the floor, in a class with this factor."""
+        return self.best.floor / factor * (1.0 - self._eps) - self._error * 1.001
 
-    def _offer(self, segment: Segment, view: View, rows: I64, p: F32, factor: float, eps: float, bounded: bool) -> None:
-        """Turn products into bounds; `bounded`: the weights bound from below too."""
-        wide = p.astype(np.float64)
-        upper = (wide + self.error) * (factor * (1.0 + eps))
-        if bounded:
-            lower = (wide - self.error) * (factor * (1.0 - eps))
+    def _block(self, n: int, span: Span) -> None:
+        """Look at one block of part n: float32 products s * weight against the floor; what passes is a candidate."""
+        part, factor, low, high = self._parts[n], self._factors[n], span.low, span.high
+        if span.falling:
+            least = self._least(factor)
+            if span.last < least:
+                high = part.reach(low, high, least)
+        sound = span.sound and factor > LEAST_FACTOR and part.segment.t_max_s <= self.ask.now_s
+        mask = self._mask(part.segment)
+        if mask is None:
+            p = self._products(part, low, high)
+            raised = sound and self.best.floor == 0.0 and p.size > 2 * self.best.k
+            if raised:
+                self._raise(highest(p, self.best.k), factor)
+            rows = (p >= self._least(factor)).nonzero()[0]
+            p = p[rows]
         else:
-            lower = self._lower_bounds(segment, view, rows, wide, factor, eps)
-        self.best.offer(segment.data, rows, lower, upper)
+            raised = False
+            rows = mask[low:high].nonzero()[0]
+            p = self._picked(part, low, high, rows)
+            near = p >= self._least(factor)
+            rows, p = rows[near], p[near]
+        if rows.size == 0:
+            return
+        if sound and not raised:
+            self._raise(highest(p, self.best.k), factor)
+        elif not raised:
+            self.best.offer(highest(self._lower_by_age(part, rows + low, p), self.best.k))
+        self._found.append((part.segment.data, factor, rows + low, p, self.best.floor))
 
-    def _lower_bounds(self, segment: Segment, view: View, rows: I64, p: F64, factor: float, eps: float) -> F64:
+    def _products(self, part: Part, low: int, high: int) -> F32:
+        """s * weight, float32[high - low], of every row of a block; valid until the next block."""
+        self.rows_scored += high - low
+        p = block_dots(part.v[low:high], self.ask.q, self._room[: high - low])
+        return np.multiply(p, part.weight[low:high], p)
+
+    def _picked(self, part: Part, low: int, high: int, rows: I64) -> F32:
+        """s * weight of chosen rows (relative to low) of a block: few are gathered, many picked out of the whole."""
+        if rows.size >= GATHER_BELOW * (high - low):
+            out: F32 = self._products(part, low, high)[rows]
+            return out
+        self.rows_scored += rows.size
+        rows = rows + low
+        gathered: F32 = np.vecdot(part.v[rows], self.ask.q)
+        return gathered * part.weight[rows]
+
+    def _raise(self, p: list[float], factor: float) -> None:
+        """Let products whose weights bound from below move the floor."""
+        error, scale = self._error, factor * (1.0 - self._eps)
+        self.best.offer([(x - error) * scale for x in p])
+
+    def _lower_by_age(self, part: Part, rows: I64, p: F32) -> F64:
         """Lower bounds where event times lie in the future or weights underflow: from the rows' own ages."""
-        data, scoring = segment.data, self.ask.scoring
-        d = p / view.weight[rows] - 2.0 * self.error
+        data, scoring, weight = part.segment.data, self.ask.scoring, part.weight[rows]
+        d = p.astype(np.float64) / weight - 2.0 * self._error
         age = ages_in_half_lives(data.t_s[rows], data.half_life[rows], scoring, self.ask.now_s)
         with np.errstate(under="ignore"):
-            worth = np.exp2((view.base[rows] - age - self._signed_reference) / scoring.beta)
-        out: F64 = np.where(view.weight[rows] > 2.0**-99, np.maximum(d, 0.0) * worth * (1.0 - 2.0 * eps), 0.0)
+            worth = np.exp2((part.base[rows] - age - self._reference) / scoring.beta)
+        out: F64 = np.where(weight > 2.0**-99, np.maximum(d, 0.0) * worth * (1.0 - 2.0 * self._eps), 0.0)
+        return out
+
+    def _candidates(self) -> list[tuple[Block, I64]]:
+        """What can still be among the k best, block by block (a block of a segment may come several times)."""
+        floor = self.best.floor
+        out: list[tuple[Block, I64]] = []
+        if self._tail_found is not None:
+            block, rows, upper = self._tail_found
+            out.append((block, rows[upper >= floor]))
+        for block, factor, rows, p, then in self._found:
+            if then < floor:
+                rows = rows[(p >= self._least(factor)).nonzero()[0]]  # noqa: PLW2901 - the rest of them is not needed
+            if rows.size:
+                out.append((block, rows))
         return out
 
     def answer(self) -> tuple[Terms, ...]:
         """The k best by the definition among the candidates, best first."""
-        ask, floor = self.ask, self.best.floor
-        by_block: dict[int, tuple[Block, list[I64]]] = {}
-        for block, rows, upper in self.best.found:
-            by_block.setdefault(id(block), (block, []))[1].append(rows[upper >= floor])
+        ask = self.ask
+        found = self._candidates()
+        if not found:
+            return ()
+        vectors = [block.v.take(rows, axis=0) for block, rows in found]
+        s = iter(similarity(ask.q, vectors[0] if len(vectors) == 1 else np.concatenate(vectors)).tolist())
         definition = Definition(ask.scoring, ask.now_s)
+        classes, channels = len(ask.scoring.half_life_s) > 1, len(ask.scoring.channel_weights) > 0
         scored: list[Terms] = []
-        for block, parts in by_block.values():
-            rows = np.concatenate(parts) if len(parts) > 1 else parts[0]
-            s = similarity(ask.q, block.v[rows]).tolist()
-            classes = block.half_life[rows].tolist() if len(ask.scoring.half_life_s) > 1 else itertools.repeat(0)
-            features = block.features[rows].tolist() if ask.scoring.channel_weights else itertools.repeat(())
-            columns = (block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(), classes, features)
-            for row, *values in zip(rows.tolist(), s, *columns, strict=False):
-                made = definition.terms(block.ids[row], *values)
+        for block, rows in found:
+            columns = (
+                block.seq[rows].tolist(), block.r[rows].tolist(), block.t_s[rows].tolist(),
+                block.half_life[rows].tolist() if classes else repeat(0),
+                block.features[rows].tolist() if channels else repeat(()),
+            )  # fmt: skip
+            for values in zip(block.ids.at(rows), s, *columns):  # noqa: B905 - s goes on with the next block
+                made = definition.terms(*values)
                 if made is not None:
                     scored.append(made)
         if ask.min_score > 0.0:
@@ -272,4 +325,4 @@ def block_dots(v: F32, q: F32, out: F32) -> F32:
 
     vecdot saturates the memory's bandwidth, which BLAS gemv does not.
     """
-    return np.vecdot(v, q, out=out)
+    return np.vecdot(v, q, out)

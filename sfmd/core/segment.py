@@ -27,6 +27,12 @@ class Ids:
     def __getitem__(self, n: int) -> bytes:
         return self.blob[self.offsets[n] : self.offsets[n + 1]].tobytes()
 
+    def at(self, rows: I64) -> list[bytes]:
+        """The ids of chosen rows."""
+        blob = self.blob
+        lows, highs = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
+        return [blob[low:high].tobytes() for low, high in zip(lows, highs, strict=True)]
+
     def packed(self) -> Ids:
         """Itself."""
         return self
@@ -55,6 +61,10 @@ class ListedIds:
 
     def __getitem__(self, n: int) -> bytes:
         return self.ids[n]
+
+    def at(self, rows: I64) -> list[bytes]:
+        """The ids of chosen rows."""
+        return [self.ids[n] for n in rows.tolist()]
 
     def packed(self) -> Ids:
         """A copy as a blob."""

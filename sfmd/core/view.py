@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,10 @@ from sfmd.core.model import F32, F64, I64, Scoring
 from sfmd.core.score import half_lives
 from sfmd.core.segment import Segment, base_and_key
 
-BLOCK_ROWS = (512, 2048, 4096, 8192)
+FIRST_BLOCK_ROWS = (512, 2048)
+BLOCK_GROWTH = 4
+BLOCK_ROWS_MAX = 16384
+STEP_ROWS = 64
 FLOOR = np.float32(2.0**-100)
 """The least weight of a row relative to its class's best: an upper bound where float32 would underflow."""
 
@@ -62,6 +66,7 @@ class View:
     block_top  float64[B]: best key of the block relative to t_ref (-inf: no row of it can be a hit)
     tau_s      float64[B]: half-life of the block's class
     runs       the blocks by class
+    steps      the weight of every STEP_ROWS-th row, negated
     t_ref_s    the event time that keys are relative to
     slack      what rounding may add to a bound, in log2
     """
@@ -71,19 +76,29 @@ class View:
     block_top: F64
     tau_s: F64
     runs: tuple[Run, ...]
+    steps: list[float]
     t_ref_s: float
     slack: float
 
 
+def block_sizes(rows: int) -> Iterator[int]:
+    """Rows of a class's first, second … block. The first is about a hundredth of the class: it is read for the floor
+    that ends the others early, and each of these costs some calls."""
+    least, most = FIRST_BLOCK_ROWS
+    size = min(most, max(least, rows // 100))
+    while True:
+        yield size
+        size = min(BLOCK_ROWS_MAX, size * BLOCK_GROWTH)
+
+
 def block_starts(half_life: NDArray[np.integer]) -> tuple[list[int], I64]:
-    """Block borders for rows grouped by class (sizes grow along BLOCK_ROWS in each class), and each block's class
-    number in order of appearance, int64[B]."""
+    """Block borders for rows grouped by class, and each block's class number in order of appearance, int64[B]."""
     starts: list[int] = []
     owner: list[int] = []
     borders = [0, *(np.flatnonzero(np.diff(half_life)) + 1).tolist(), len(half_life)]
     for number, (low, high) in enumerate(itertools.pairwise(borders)):
         at = low
-        for size in itertools.chain(BLOCK_ROWS, itertools.repeat(BLOCK_ROWS[-1])):
+        for size in block_sizes(high - low):
             if at >= high:
                 break
             starts.append(at)
@@ -122,6 +137,7 @@ def make_view(segment: Segment, scoring: Scoring) -> View:
         block_top=block_top,
         tau_s=tau_s,
         runs=tuple(_runs(spans, owner, block_top.tolist(), class_top, tau_s)),
+        steps=(-weight[::STEP_ROWS]).tolist(),
         t_ref_s=t_ref_s,
         slack=2.0**-48 * (float(np.abs(finite).max()) if finite.size else 0.0) + 1e-6,
     )
@@ -137,14 +153,41 @@ def _runs(spans: list[Span], owner: I64, tops: list[float], class_top: F64, tau_
             yield Run(top, float(tau_s[low]), tuple(sorted(mine, key=lambda span: -span.limit)))
 
 
+class Part:
+    """One run of one segment, with what a scan reads of it at hand.
+
+    v float32[N, D], weight float32[N] and base float64[N] are the whole segment's.
+    """
+
+    __slots__ = ("base", "segment", "spans", "steps", "t_ref_s", "tau_s", "top", "v", "weight")
+
+    def __init__(self, segment: Segment, view: View, run: Run) -> None:
+        self.segment = segment
+        self.v: F32 = segment.data.v
+        self.weight, self.base, self.t_ref_s = view.weight, view.base, view.t_ref_s
+        self.top, self.tau_s, self.spans = run.top, run.tau_s, run.spans
+        self.steps = view.steps
+
+    def reach(self, low: int, high: int, least: float) -> int:
+        """Where the rows low:high end that can hold a product of `least`, when weights fall along them: to within
+        STEP_ROWS - 1 rows, as a list of few weights is quicker to search than the array of all."""
+        first = low // STEP_ROWS + 1
+        step = bisect_right(self.steps, -least, first, max(first, -(-high // STEP_ROWS)))
+        return min(high, step * STEP_ROWS)
+
+
 class Plan:
-    """Several segments under one scoring, as the runs that a scan walks; what no query changes is worked out once."""
+    """Several segments under one scoring, as the parts that a scan walks; what no query changes is worked out once."""
 
-    __slots__ = ("runs", "slack")
+    __slots__ = ("parts", "slack")
 
-    def __init__(self, parts: Sequence[tuple[Segment, View]]) -> None:
-        self.runs = [(segment, view, run) for segment, view in parts for run in view.runs]
-        self.slack = max((v.slack for _, v in parts), default=0.0)
+    def __init__(self, seen: Sequence[tuple[Segment, View]]) -> None:
+        self.parts = [Part(segment, view, run) for segment, view in seen for run in view.runs]
+        self.slack = max((v.slack for _, v in seen), default=0.0)
+
+    def levels(self, now_s: float) -> list[float]:
+        """Each part's best key at `now_s`."""
+        return [part.top + (part.t_ref_s - now_s) / part.tau_s for part in self.parts]
 
 
 KEPT_VIEWS = 3
