@@ -16,7 +16,7 @@ import numpy as np
 
 from sfmd.contract import ItemError, ItemResult, PurgeResult
 from sfmd.core.model import F32
-from sfmd.decide import Verdict, decide_change, decide_key, decide_store, decide_undo
+from sfmd.decide import CREATE, Verdict, decide_change, decide_key, decide_store, decide_undo
 from sfmd.domain import ChangeRow, Head, MemoryInput, Op, Outcome, WriteResult
 from sfmd.errors import Code, E, Refused
 from sfmd.group import Group
@@ -112,7 +112,10 @@ class StoreCommand:
             if record is not None:
                 return self._answer(group, decide_key(record, item.key_digest), None, item)
         head = group.head(ns_id, item.id) if item.id else None
-        verdict = decide_store(head, item.request_digest, item.expected_version)
+        if head is None and item.expected_version is None:
+            verdict = CREATE  # what decide_store says of most
+        else:
+            verdict = decide_store(head, item.request_digest, item.expected_version)
         if verdict.outcome is not Outcome.CREATED and verdict.outcome is not Outcome.UPDATED:
             return self._answer(group, verdict, head, item)
         result = self._write(group, item, head, verdict.outcome)

@@ -23,15 +23,13 @@ def content_digest(memory: MemoryInput, payload_digest: bytes) -> bytes:
     """What a caller asked to store, without its id, key and expected version: equal digests are equal requests."""
     m = memory
     words = repr((m.kind, m.content_type, m.importance, m.event_time_s, m.half_life_class, m.metadata_json))
-    digest = sha256(words.encode("utf-8", "surrogatepass"))
-    if m.features:
-        digest.update(repr(sorted(m.features.items())).encode("utf-8", "surrogatepass"))
-    digest.update(payload_digest)
+    features = repr(sorted(m.features.items())) if m.features else ""
+    parts = [(words + features).encode("utf-8", "surrogatepass"), payload_digest]
     if m.text is not None:
-        digest.update(b"T" + m.text.encode("utf-8", "surrogatepass"))
+        parts += (b"T", m.text.encode("utf-8", "surrogatepass"))
     if m.vector is not None:
-        digest.update(b"V" + m.vector)
-    return digest.digest()
+        parts += (b"V", m.vector)
+    return sha256(b"".join(parts)).digest()
 
 
 def keyed_digest(verb: str, id_: str, rest: bytes) -> bytes:

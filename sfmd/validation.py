@@ -141,7 +141,8 @@ def memory_fields(memory: MemoryInput, limits: Limits) -> None:
         if not m.kind:
             raise Refused(E.INVALID, "kind is empty")
         bounded("kind", m.kind, limits.kind_bytes)
-    bounded("content_type", m.content_type, limits.content_type_bytes)
+    if m.content_type != JSON_TYPE:
+        bounded("content_type", m.content_type, limits.content_type_bytes)
     if m.importance is not None:
         finite("importance", m.importance)
     if m.event_time_s is not None:

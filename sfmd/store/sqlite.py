@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ class SqliteDatabase:
         for size in ROWS_PER_STEP:
             while len(rows) - start >= size:
                 part = rows[start : start + size]
-                cursor.execute(_widened(statement.sql, size), [value for row in part for value in row])
+                cursor.execute(_widened(statement.sql, size), list(chain.from_iterable(part)))
                 start += size
 
     def committed(self, *, erase: bool) -> None:
