@@ -68,7 +68,10 @@ class MemorySystemBuilder:
         await asyncio.to_thread(spaces.open_all, store)
         meters = Meters()
         limit = settings.memory_limit_bytes or memory_limit_bytes()
-        upkeep = Upkeep(store, spaces, meters, Memory(resident_bytes, limit))
+        upkeep = Upkeep(
+            store, spaces, meters, Memory(resident_bytes, limit), clock=self._clock,
+            keys_kept_s=settings.store.keys_kept_s,
+        )  # fmt: skip
         recalls = ThreadPoolExecutor(self._workers(), "recall")
         # Preparing holds the interpreter lock, so more than one thread would only make it wait.
         pool = ThreadPoolExecutor(1, "prepare")

@@ -92,6 +92,10 @@ class StoreSettings(_Part):
     """The embedded store."""
 
     readers: Annotated[int, Field(ge=1, le=64, description="Reading connections.")] = 4
+    keys_kept_s: Annotated[
+        float,
+        Field(ge=0, le=1e10, description="How long an idempotency key is remembered at least, seconds; 0: for ever."),
+    ] = 604_800.0
 
 
 class EventSettings(_Part):

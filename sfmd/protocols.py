@@ -45,6 +45,9 @@ class WriteTx(Protocol):
     def remember(self, records: Sequence[IdempotencyRecord]) -> None:
         """Store idempotency records."""
 
+    def forget(self, keys: Mapping[int, Sequence[str]], before_s: float) -> None:
+        """Remove the idempotency records of those keys, by namespace, that were first used before `before_s`."""
+
     def enqueue(self, events: Sequence[Event]) -> None:
         """Add events to the outbox."""
 
@@ -108,6 +111,12 @@ class Store(Protocol):
 
     def counts(self, ns_id: int) -> Mapping[str, int]:
         """`live`, `deleted`, `purged`; of the live: `payload_bytes`, `median_payload_bytes`, `max_access_count`."""
+
+    def forget_keys(self, before_s: float, after: tuple[int, str], limit: int) -> tuple[int, tuple[int, str] | None]:
+        """Forget the idempotency keys first used before `before_s` among the next `limit` after (ns_id, key).
+
+        Returns how many went, and where to go on; None at the end. Its work is bounded by `limit`.
+        """
 
     def backup(self, target: str) -> None:
         """Write a consistent, verified copy into the new directory `target` while serving."""

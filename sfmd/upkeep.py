@@ -19,7 +19,7 @@ from sfmd.contract import GateState
 from sfmd.core.gates import Measures, mode_share
 from sfmd.core.normaliser import normalised
 from sfmd.measure import Meters, quantile
-from sfmd.protocols import Store
+from sfmd.protocols import Clock, Store
 from sfmd.spaces import RecentQuery, Space, Spaces
 from sfmd.writer import Cut
 
@@ -30,6 +30,13 @@ IDLE_S = 2.0
 COUNTS_S = 2.0
 STEPS_PER_ROUND = 16
 MERGE_ROWS = 512
+FORGET_KEYS = 512
+"""Idempotency keys that an idle round looks at: a few milliseconds of the store's time."""
+FORGET_PAUSE_S = 60.0
+"""From one look at all of them to the next."""
+
+
+FIRST_KEY = (0, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,15 @@ def give_back_memory() -> None:
 class Upkeep:
     """Runs rounds until it is closed; a commit starts one early."""
 
-    def __init__(self, store: Store, spaces: Spaces, meters: Meters, memory: Memory) -> None:
+    def __init__(
+        self, store: Store, spaces: Spaces, meters: Meters, memory: Memory, *, clock: Clock = time.time,
+        keys_kept_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`keys_kept_s`: how long idempotency keys are remembered; 0 for ever."""
         self._store, self._spaces, self._meters, self._memory = store, spaces, meters, memory
+        self._clock, self._keys_kept_s = clock, keys_kept_s
+        self._forget_after: tuple[int, str] = FIRST_KEY
+        self._forget_due_s = 0.0
         self._wake = threading.Event()
         self._stop = False
         self._cuts: deque[Cut] = deque(maxlen=64)
@@ -116,9 +130,23 @@ class Upkeep:
                 self._feed_gates(space, now_s)
         if now_s >= self._gates_due_s:
             self._gates_due_s = now_s + ROUND_S
+        if idle:
+            self._forget_keys(now_s)
         if idle and not self._tidy:
             give_back_memory()
             self._tidy = True
+
+    def _forget_keys(self, now_s: float) -> None:
+        """Look at a few idempotency keys, and forget those that are older than they need to be."""
+        if not self._keys_kept_s or now_s < self._forget_due_s:
+            return
+        before_s = self._clock() - self._keys_kept_s
+        went, after = self._store.forget_keys(before_s, self._forget_after, FORGET_KEYS)
+        self._forget_after = after or FIRST_KEY
+        if after is None:
+            self._forget_due_s = now_s + FORGET_PAUSE_S
+        if went:
+            log.info("idempotency_keys_forgotten", keys=went)
 
     def _count(self, space: Space, now_s: float) -> None:
         """Refresh counts that only the store knows, no oftener than every 50 times what it costs."""

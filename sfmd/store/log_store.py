@@ -134,6 +134,20 @@ class LogStore:
         if self._down is not None:
             raise Refused(self._down.code, self._down.message)
 
+    def forget_keys(self, before_s: float, after: tuple[int, str], limit: int) -> tuple[int, tuple[int, str] | None]:
+        """Forget the idempotency keys first used before `before_s` among the next `limit` after (ns_id, key).
+
+        Returns how many went, and where to go on; None at the end. Keys are looked at in the order of their own index.
+        """
+        rows = self._rows(self._sql.keys, self._sql.keys.args(ns_id=after[0], after=after[1], rows=limit))
+        old: dict[int, list[str]] = {}
+        for ns_id, key, at_s in rows:
+            if at_s < before_s:
+                old.setdefault(ns_id, []).append(key)
+        if old:
+            self.write(lambda tx: tx.forget(old, before_s))
+        return sum(map(len, old.values())), ((rows[-1][0], rows[-1][1]) if len(rows) == limit else None)
+
     # -- reading
 
     def last_seq(self) -> int:

@@ -101,6 +101,8 @@ class Statements:
         self.head_state = self._head(of_content=False)
         self.put_namespace = self._put_namespace()
         self.remember = self._compile(sa.insert(idempotency))
+        self.keys = self._keys()
+        self.forget = cache(self._forget)
         self.enqueue = self._compile(sa.insert(outbox))
         self.last = self._compile(
             sa.select(memory_changes.c.seq, memory_changes.c.at_s)
@@ -235,6 +237,18 @@ class Statements:
     def _idempotent(self, size: int) -> Statement:
         t = idempotency
         return self._compile(sa.select(t).where(t.c.ns_id == sa.bindparam("ns_id"), _in(t.c.key, size)))
+
+    def _keys(self) -> Statement:
+        """Idempotency keys after one, in the order of the primary key, with the time of their first use."""
+        t = idempotency
+        at = sa.tuple_(sa.bindparam("ns_id", type_=sa.Integer()), sa.bindparam("after", type_=t.c.key.type))
+        query = sa.select(t.c.ns_id, t.c.key, t.c.at_s).where(sa.tuple_(t.c.ns_id, t.c.key) > at)
+        return self._compile(query.order_by(t.c.ns_id, t.c.key).limit(sa.bindparam("rows")))
+
+    def _forget(self, size: int) -> Statement:
+        t = idempotency
+        old = t.c.at_s < sa.bindparam("before_s")
+        return self._compile(sa.delete(t).where(t.c.ns_id == sa.bindparam("ns_id"), _in(t.c.key, size), old))
 
     def _listed(self, any_state: bool) -> Statement:
         """Ids and last seqs after an id, in byte order of the id."""

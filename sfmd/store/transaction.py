@@ -95,6 +95,12 @@ class Transaction:
         """Store idempotency records."""
         self._database.insert_many(self._cursor, self._sql.remember, [records.idempotency_tuple(r) for r in recorded])
 
+    def forget(self, keys: Mapping[int, Sequence[str]], before_s: float) -> None:
+        """Remove the idempotency records of those keys, by namespace, that were first used before `before_s`."""
+        for ns_id, mine in keys.items():
+            for part in padded(mine):
+                self._cursor.execute(self._sql.forget(len(part)).sql, (ns_id, *part, before_s))
+
     def enqueue(self, events: Sequence[Event]) -> None:
         """Add events to the outbox."""
         rows = [(e.seq, e.topic, e.key, e.body_json) for e in events]

@@ -209,6 +209,26 @@ def test_changes_are_limited_and_of_one_namespace_when_asked(store: Store) -> No
     assert all(r.payload is None for r in store.changes(1, 100, payloads=False))
 
 
+def test_old_idempotency_keys_are_forgotten_a_few_at_a_time(store: Store) -> None:
+    first, second = make_namespace(store), make_namespace(store, "other")
+    result = WriteResult("m", 1, 1, Outcome.CREATED, b"d")
+    records = [
+        IdempotencyRecord(ns.ns_id, f"k{n:02}", b"q", result, AT_S + n) for ns in (first, second) for n in range(20)
+    ]
+    store.write(lambda tx: tx.remember(records))
+    went, after, steps = 0, (0, ""), 0
+    at: tuple[int, str] | None = after
+    while at is not None:
+        count, at = store.forget_keys(AT_S + 10, at, 7)
+        assert count <= 7
+        went, steps = went + count, steps + 1
+    assert (went, steps) == (20, 6)
+    for ns in (first, second):
+        kept = store.write(lambda tx, ns=ns: tx.idempotent(ns.ns_id, [f"k{n:02}" for n in range(20)]))  # type: ignore[misc]
+        assert sorted(kept) == [f"k{n:02}" for n in range(10, 20)]
+    assert store.forget_keys(AT_S + 10, (0, ""), 100) == (0, None)
+
+
 def test_idempotency_records_come_back_by_namespace_and_key(store: Store) -> None:
     ns = make_namespace(store)
     row = store_one(store, ns.ns_id, "a", b"p")

@@ -9,7 +9,7 @@ import pytest
 
 from sfmd.contract import NamespaceSpec
 from sfmd.domain import HalfLife
-from testing.service import DIM, TESTER, memory, open_service
+from testing.service import DIM, EPOCH_S, TESTER, StepClock, memory, open_service
 
 
 @pytest.mark.parametrize(("tau_s", "tripped"), [(86_400.0, True), (math.inf, False)])
@@ -46,4 +46,22 @@ async def test_a_stop_saves_what_the_next_start_maps(tmp_path: Path) -> None:
     service = await open_service(tmp_path)
     (stats,) = service.stats(["notes"]).namespaces
     assert (stats.live, stats.tail_rows) == (3_000, 0)
+    await service.close()
+
+
+@pytest.mark.parametrize(("kept_s", "outcome"), [(3_600.0, "CREATED"), (7_200.0, "DUPLICATE"), (0.0, "DUPLICATE")])
+async def test_an_idempotency_key_is_forgotten_when_it_is_old_and_nothing_is_written(
+    kept_s: float, outcome: str, tmp_path: Path
+) -> None:
+    clock = StepClock(EPOCH_S)
+    service = await open_service(tmp_path, clock, store={"keys_kept_s": kept_s})
+    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM))
+    asked = memory("", payload=b'"once"', idempotency_key="key")
+    await service.store(TESTER, "notes", asked)
+    clock.now_s = EPOCH_S + 5_000.0
+    service._upkeep.round()
+    assert (await service.store(TESTER, "notes", asked)).outcome.value == "DUPLICATE", "too early: writes just happened"
+    service._upkeep._commits, service._upkeep._idle_since_s = service.meters.commits, -math.inf
+    service._upkeep.round()
+    assert (await service.store(TESTER, "notes", asked)).outcome.value == outcome
     await service.close()
