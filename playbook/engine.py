@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from playbook import facts as observing
+from playbook import mending
 from playbook import plan as planning
 from playbook.actions import registry
 from playbook.facts import Observer
@@ -141,7 +142,7 @@ class Engine:
             return self._note(step, Result.CHANGED, detail, started)
         except Trouble as trouble:
             detail = trouble.what + (f"\n{trouble.why}" if trouble.why else "")
-            mend = trouble.next_step or self.hands.book.codes[trouble.code].mend
+            mend = mending.filled(trouble.next_step or self.hands.book.codes[trouble.code].mend, self.hands.target)
             return self._note(step, Result.FAILED, detail, started, trouble.code, mend)
         except CommandFailed as failed:
             code = "SFM-CLI-025" if failed.timed_out else step.hint

@@ -163,11 +163,13 @@ def translated() -> Iterator[None]:
         raise as_fault(error) from error
 
 
-def refusal(plan: Plan, book: Book) -> Fault | None:
+def refusal(plan: Plan, book: Book, aim: Target) -> Fault | None:
     """The fault for the first step that must not run as things stand."""
+    from playbook.mending import filled
+
     for item in plan.refusals:
         code = book.codes.get(item.code) or book.codes[item.step.hint]
-        return Fault(code.code, code.title, why=item.why, next_step=code.mend, exit_=Exit(code.exit))
+        return Fault(code.code, code.title, why=item.why, next_step=filled(code.mend, aim), exit_=Exit(code.exit))
     return None
 
 
@@ -250,7 +252,7 @@ def run_play(
         if left:
             render.note(f"the run before stopped at {left}; going on from what is there now")
         plan, _ = engine.make_plan(seen, play)
-        refused = refusal(plan, book)
+        refused = refusal(plan, book, aim)
         if refused:
             seen.forget()
             if dry_run:

@@ -11,7 +11,7 @@ import pty
 import select
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,9 @@ class Typed:
 
 
 def typed(
-    line: str, *, env: Mapping[str, str], cwd: Path, answers: Mapping[str, str] | None = None, timeout_s: float = 300
+    line: str, *, env: Mapping[str, str], cwd: Path, answers: Sequence[tuple[str, str]] = (), timeout_s: float = 300
 ) -> Typed:
-    """Run one line by a shell on a terminal of its own; each answer is given once, to its prompt.
+    """Run one line by a shell on a terminal of its own; each (prompt, answer) is given once, in their order.
 
     TimeoutError, with the screen so far, when it does not end in time; it is killed then.
     """
@@ -39,15 +39,16 @@ def typed(
         cwd=cwd, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    waiting = list((answers or {}).items())
+    waiting = list(answers)
     seen = unanswered = b""
     try:
         while chunk := read(master, started + timeout_s):
             seen += chunk
             unanswered += chunk
-            for one in [w for w in waiting if w[0].encode() in unanswered]:
-                os.write(master, one[1].encode() + b"\n")
-                waiting.remove(one)
+            asked = next((one for one in waiting if one[0].encode() in unanswered), None)
+            if asked:
+                os.write(master, asked[1].encode() + b"\n")
+                waiting.remove(asked)
                 unanswered = b""
         code = process.wait(timeout=10)
     except (TimeoutError, subprocess.TimeoutExpired) as error:

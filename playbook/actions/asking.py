@@ -1,4 +1,4 @@
-"""How a check asks a server of the shared infrastructure: its pods, a command inside one, a forwarded port, a secret.
+"""How a check asks a server of the shared infrastructure: its pods, a command inside one, a forwarded port.
 
 Everything goes through the API server, from the operator's machine. What the release does not have is told apart from
 what is down.
@@ -6,7 +6,6 @@ what is down.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,16 +44,6 @@ def run_in(probe: Probe, pod: str, container: str, script: str, timeout_s: float
                         timeout_s=timeout_s)  # fmt: skip
 
 
-def secret(probe: Probe, name: str, key: str) -> str:
-    """One value of a Secret of the infra namespace, kept out of everything that is written."""
-    found = probe.seen.reader.get(f"/api/v1/namespaces/{probe.target.namespace}/secrets/{name}")
-    if not found or key not in found.get("data", {}):
-        raise Unknown("SFM-K8S-017", f"the Secret {name} has no key {key}")
-    value = base64.b64decode(found["data"][key]).decode()
-    probe.shell.conceal(value)
-    return value
-
-
 @contextmanager
 def forwarded(probe: Probe, pod: str, port: int) -> Iterator[int]:
     """A pod's port on 127.0.0.1."""
@@ -73,9 +62,3 @@ def http(probe: Probe, pod: str, port: int, path: str) -> tuple[int, str]:
         except urllib3.exceptions.HTTPError as error:
             raise Unknown("SFM-K8S-017", f"{pod}:{port} does not answer", why=str(error)[:200]) from error
         return answer.status, answer.data.decode(errors="replace")
-
-
-def has_tls(probe: Probe, name: str) -> bool:
-    """Whether a component serves TLS: its pods then mount a certificate."""
-    pods = component(probe, name)
-    return any(v["name"] == "tls" for p in pods for v in p["spec"].get("volumes", []))

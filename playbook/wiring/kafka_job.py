@@ -1,4 +1,4 @@
-"""The Job that changes Kafka from inside the cluster: made, waited for, read, and taken away with its Secret.
+"""The Job that changes Kafka from inside the cluster, and the Secret with its request.
 
 The changes are computed outside and given to it whole, so what runs is what the plan showed. They travel in a Secret
 that belongs to the Job (deleted with it, and by its time to live if this program dies), because one is a password.
@@ -7,26 +7,24 @@ that belongs to the Job (deleted with it, and by its time to live if this progra
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Callable
-from typing import Any
 
 from playbook.kube import Json, Writer
 from playbook.trouble import Trouble, Unknown
+from playbook.wiring import job
 from playbook.wiring.access import Acl, kafka_acls
 from playbook.wiring.endpoints import Endpoints
-from playbook.wiring.image import reference
+from playbook.wiring.job import Job, named
 from playbook.wiring.kafka import ADMIN, INTERNAL_PORT, administrator
 from playbook.wiring.reach import Reach
 from playbook.wiring.topics import TopicChange
 
 ADMINISTERS = "soma.sh/infra-client"
 """The label that admits a pod of the infra namespace to the administrators' listener."""
+WHAT = "the Job that administers Kafka"
 DEADLINE_S = 90
-PAUSE_S = 0.4
-USER = 10001
-STUCK = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
+KEPT_S = 300
+"""How long an ended Job stays when this program died and could not take it away."""
 
 
 def client_settings(reach: Reach, at: Endpoints) -> dict[str, str]:
@@ -65,114 +63,47 @@ def topics_request(changes: tuple[TopicChange, ...]) -> Json:
     }
 
 
-def manifest(reach: Reach, name: str) -> Json:
-    """The Job: one try, no token, nothing writable, gone after five minutes whatever happens."""
+def described(reach: Reach) -> Job:
+    """The Job: in the infra namespace, with its request mounted from a Secret of its own name."""
+    name = named(f"sfmctl-kafka-{reach.app.name[:30].rstrip('-')}")
     labels = {"app.kubernetes.io/managed-by": "sfmctl", "app.kubernetes.io/name": "sfmctl", ADMINISTERS: "true"}
-    container = {
-        "name": "kafka",
-        "image": reference(reach.target),
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["/opt/sfmctl/bin/python", "-m", "playbook.incluster.kafka_admin", "/request/request.json"],
-        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "request", "mountPath": "/request", "readOnly": True}],
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": "request", "secret": {"secretName": name, "defaultMode": 0o440}}],
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": reach.target.namespace, "labels": labels},
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": DEADLINE_S,
-            "ttlSecondsAfterFinished": 300,
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    return Job(
+        name, reach.target.namespace, "playbook.incluster.kafka_admin", labels, DEADLINE_S, KEPT_S,
+        arguments=["/request/request.json"],
+        pod={"volumes": [{"name": "request", "secret": {"secretName": name, "defaultMode": 0o440}}]},
+        container={"volumeMounts": [{"name": "request", "mountPath": "/request", "readOnly": True}]},
+    )  # fmt: skip
 
 
 def run(reach: Reach, writer: Writer, at: Endpoints, request: Json, left_s: Callable[[], float]) -> list[str]:
     """Make the changes of `request` in the cluster; what was done, in words."""
-    name = f"sfmctl-kafka-{reach.app.name[:30].rstrip('-')}-{secrets.token_hex(3)}"
-    namespace = f"/namespaces/{reach.target.namespace}"
-    job_path = f"/apis/batch/v1{namespace}/jobs/{name}"
-    made = writer.apply(job_path, manifest(reach, name))
+    one = described(reach)
+    secret = f"/api/v1/namespaces/{one.namespace}/secrets/{one.name}"
     try:
-        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": made["metadata"]["uid"]}
-        body = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": name, "ownerReferences": [owner]},
-            "stringData": {"request.json": json.dumps({"client": client_settings(reach, at), **request})},
-        }
-        writer.apply(f"/api/v1{namespace}/secrets/{name}", body)
-        return finished(writer, namespace, name, job_path, left_s)
+        with job.running(reach, writer, one) as made:
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": one.name, "uid": made["metadata"]["uid"]}
+            body = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": one.name, "ownerReferences": [owner]},
+                "stringData": {"request.json": json.dumps({"client": client_settings(reach, at), **request})},
+            }
+            writer.apply(secret, body)
+            return done(job.said(writer, one, left_s, WHAT))
     finally:
-        writer.delete(job_path, propagationPolicy="Background")
-        writer.delete(f"/api/v1{namespace}/secrets/{name}")
+        writer.delete(secret)
 
 
-def finished(writer: Writer, namespace: str, name: str, job_path: str, left_s: Callable[[], float]) -> list[str]:
-    """Wait for the Job and read what it said; Trouble as soon as it cannot end well."""
-    while left_s() > 1:
-        conditions = {c["type"] for c in ((writer.get(job_path) or {}).get("status") or {}).get("conditions", [])
-                      if c["status"] == "True"}  # fmt: skip
-        pods = writer.items(f"/api/v1{namespace}/pods", labelSelector=f"job-name={name}")
-        stuck = next((w for p in pods if (w := waiting(p))), "")
-        if stuck:
-            raise Trouble("SFM-APP-009", "the Job that administers Kafka cannot start", why=stuck)
-        if {"Complete", "Failed"} & conditions:
-            text = writer.text(f"/api/v1{namespace}/pods/{pods[0]['metadata']['name']}/log") if pods else ""
-            return answer(text)
-        time.sleep(PAUSE_S)
-    raise Trouble("SFM-APP-010", "the Job that administers Kafka did not end in time")
-
-
-def waiting(pod: Json) -> str:
-    """Why a pod will never start; empty when it may."""
-    for status in (pod.get("status") or {}).get("containerStatuses", []):
-        state: dict[str, Any] = status.get("state", {}).get("waiting") or {}
-        if state.get("reason") in STUCK:
-            return f"{state['reason']}: {state.get('message', '')}"[:300]
-    return ""
-
-
-def answer(text: str) -> list[str]:
-    """The Job's answer: the last line of its log that is one. The client's own lines stand around it."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    said = next((found for line in reversed(lines) if (found := parsed(line)) is not None), None)
+def done(text: str | None) -> list[str]:
+    """What the Job says it did."""
+    if text is None:
+        raise Trouble("SFM-APP-010", f"{WHAT} did not end in time")
+    said = job.answer(text, "done", "error")
     if said is None:
-        raise Unknown("SFM-APP-011", "the Job that administers Kafka ended without an answer",
-                      why=" / ".join(lines[-3:])[:500])  # fmt: skip
+        raise Unknown("SFM-APP-011", f"{WHAT} ended without an answer", why=job.tail(text))
     if "error" in said:
         raise Trouble("SFM-KAF-010", "Kafka refused a change", why=str(said["error"])[:500])
     return [str(one) for one in said["done"]]
-
-
-def parsed(line: str) -> Json | None:
-    """A line as an answer; None when it is something else."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and ("done" in found or "error" in found) else None
 
 
 def wanted_access(reach: Reach, password: str) -> Json:

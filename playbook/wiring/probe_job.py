@@ -7,25 +7,25 @@ answer is kept for the run, so each check reads its own line of it.
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from playbook.kube import Json, Writer
-from playbook.trouble import Trouble, Unknown
-from playbook.wiring import kafka_job, objects, topics
+from playbook.trouble import Unknown
+from playbook.wiring import job, objects, topics
 from playbook.wiring.access import AUDIENCE
 from playbook.wiring.application import Application
 from playbook.wiring.endpoints import Endpoints
-from playbook.wiring.image import reference
+from playbook.wiring.job import Job, named
 from playbook.wiring.reach import Reach
 from playbook.wiring.secrets import CA_FILE
 
 ASKED = ("database", "redis", "kafka", "vault")
 DEADLINE_S = 45
+KEPT_S = 120
 WAIT_S = 60.0
-PAUSE_S = 0.25
+WHAT = "the verification Job"
 OTHER = "sfmctl-verify-other"
 """The application whose path is tried and must be denied; no application can have a name that is read from it."""
 
@@ -43,10 +43,9 @@ def question(app: Application, at: Endpoints) -> Json:
     }
 
 
-def manifest(reach: Reach, at: Endpoints, name: str) -> Json:
-    """The Job: one try, the application's own identity, nothing writable, gone after two minutes whatever happens."""
+def described(reach: Reach, at: Endpoints) -> Job:
+    """The Job: the application's own ServiceAccount, settings, Secret and token for Vault."""
     app = reach.app
-    labels = {**objects.labels(app), "app.kubernetes.io/name": "sfmctl-verify"}
     mounts = [{"name": "vault-token", "mountPath": "/var/run/secrets/vault", "readOnly": True}]
     token = {"path": "token", "audience": AUDIENCE, "expirationSeconds": 600}
     volumes: list[Json] = [{"name": "vault-token", "projected": {"sources": [{"serviceAccountToken": token}]}}]
@@ -54,85 +53,30 @@ def manifest(reach: Reach, at: Endpoints, name: str) -> Json:
         mounts.append({"name": "ca", "mountPath": CA_FILE.rpartition("/")[0], "readOnly": True})
         volumes.append({"name": "ca", "configMap": {"name": objects.CA}})
     container = {
-        "name": "verify",
-        "image": reference(reach.target),
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["/opt/sfmctl/bin/python", "-m", "playbook.incluster.app_probe"],
         "envFrom": [{"configMapRef": {"name": app.settings}}, {"secretRef": {"name": app.runtime}}],
         "env": [{"name": "SFMCTL_ASKED", "value": json.dumps(question(app, at))}],
-        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
         "volumeMounts": mounts,
     }
-    spec = {
-        "serviceAccountName": app.account,
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": kafka_job.USER,
-            "runAsGroup": kafka_job.USER,
-            "fsGroup": kafka_job.USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": volumes,
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": app.namespace, "labels": labels},
-        "spec": {
-            "backoffLimit": 0,
-            "activeDeadlineSeconds": DEADLINE_S,
-            "ttlSecondsAfterFinished": 120,
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
+    return Job(
+        named("sfmctl-verify"), app.namespace, "playbook.incluster.app_probe",
+        {**objects.labels(app), "app.kubernetes.io/name": "sfmctl-verify"}, DEADLINE_S, KEPT_S,
+        pod={"serviceAccountName": app.account, "volumes": volumes}, container=container,
+    )  # fmt: skip
 
 
 def run(reach: Reach, writer: Writer) -> Mapping[str, Any]:
     """Run the Job and return its records by check; Trouble when it cannot start, Unknown when it gives no answer."""
-    at = reach.endpoints()
-    name = f"sfmctl-verify-{secrets.token_hex(3)}"
-    base = f"/namespaces/{reach.app.namespace}"
-    path = f"/apis/batch/v1{base}/jobs/{name}"
-    writer.apply(path, manifest(reach, at, name))
-    try:
-        return answered(writer, base, name, path, time.monotonic() + WAIT_S)
-    finally:
-        writer.delete(path, propagationPolicy="Background")
-
-
-def answered(writer: Writer, base: str, name: str, path: str, deadline: float) -> Mapping[str, Any]:
-    """Wait for the Job's pod to end and read its answer."""
-    while time.monotonic() < deadline:
-        pods = writer.items(f"/api/v1{base}/pods", labelSelector=f"job-name={name}")
-        stuck = next((w for p in pods if (w := kafka_job.waiting(p))), "")
-        if stuck:
-            raise Trouble("SFM-APP-009", "the verification Job cannot start", why=stuck)
-        if pods and pods[0]["status"].get("phase") in ("Succeeded", "Failed"):
-            return records(writer.text(f"/api/v1{base}/pods/{pods[0]['metadata']['name']}/log"))
-        conditions = ((writer.get(path) or {}).get("status") or {}).get("conditions", [])
-        failed = next((c for c in conditions if c["type"] == "Failed" and c["status"] == "True"), None)
-        if failed and not pods:
-            raise Unknown("SFM-APP-013", "the verification Job ended without a pod", why=failed.get("message", ""))
-        time.sleep(PAUSE_S)
-    raise Unknown("SFM-APP-013", "the verification Job did not end in time")
+    one, deadline = described(reach, reach.endpoints()), time.monotonic() + WAIT_S
+    with job.running(reach, writer, one):
+        text = job.said(writer, one, lambda: deadline - time.monotonic(), WHAT)
+    if text is None:
+        raise Unknown("SFM-APP-013", f"{WHAT} did not end in time, or has no pod")
+    return records(text)
 
 
 def records(text: str) -> Mapping[str, Any]:
-    """The records in the last line of the Job's log that has them; the clients' own lines may stand around it."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    for line in reversed(lines):
-        try:
-            found: Mapping[str, Any] = json.loads(line)["checks"]
-        except (ValueError, KeyError, TypeError):
-            continue
-        return found
-    raise Unknown("SFM-APP-013", "the verification Job gave no answer", why=" / ".join(lines[-3:])[:400])
+    """The records in the Job's log."""
+    found = job.answer(text, "checks")
+    if found is None:
+        raise Unknown("SFM-APP-013", f"{WHAT} gave no answer", why=job.tail(text))
+    return dict(found["checks"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 from sfmctl import playrun, render
@@ -29,52 +31,34 @@ def register(app: typer.Typer) -> None:
     app.add_typer(database, name="db")
 
 
-def apply_policy(
-    name: Name,
-    env: Env = "dev",
-    namespace: Namespace = "",
-    cluster: playrun.Cluster = "soma",
-    context: playrun.Context = "",
-    kubeconfig: playrun.Kubeconfig = None,
-    yes: playrun.Yes = False,
-    dry_run: playrun.DryRun = False,
-    exit_code: playrun.ExitCode = False,
-    output: render.OutputOption = render.Output.TABLE,
-) -> int:
-    """Write the policy that lets an application read its own path, and nothing else."""
-    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
-    return playrun.run_play("vault-policy", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+def part(play: str, doc: str) -> Callable[..., int]:
+    """The command that runs the play of one part; all of them take the same options."""
+
+    def command(
+        name: Name,
+        env: Env = "dev",
+        namespace: Namespace = "",
+        cluster: playrun.Cluster = "soma",
+        context: playrun.Context = "",
+        kubeconfig: playrun.Kubeconfig = None,
+        yes: playrun.Yes = False,
+        dry_run: playrun.DryRun = False,
+        exit_code: playrun.ExitCode = False,
+        output: render.OutputOption = render.Output.TABLE,
+    ) -> int:
+        aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
+        return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+
+    command.__doc__ = doc
+    return command
 
 
-def apply_role(
-    name: Name,
-    env: Env = "dev",
-    namespace: Namespace = "",
-    cluster: playrun.Cluster = "soma",
-    context: playrun.Context = "",
-    kubeconfig: playrun.Kubeconfig = None,
-    yes: playrun.Yes = False,
-    dry_run: playrun.DryRun = False,
-    exit_code: playrun.ExitCode = False,
-    output: render.OutputOption = render.Output.TABLE,
-) -> int:
-    """Bind the application's role to its ServiceAccount and namespace, for tokens made for Vault, for 24 hours."""
-    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
-    return playrun.run_play("vault-role", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
-
-
-def provision(
-    name: Name,
-    env: Env = "dev",
-    namespace: Namespace = "",
-    cluster: playrun.Cluster = "soma",
-    context: playrun.Context = "",
-    kubeconfig: playrun.Kubeconfig = None,
-    yes: playrun.Yes = False,
-    dry_run: playrun.DryRun = False,
-    exit_code: playrun.ExitCode = False,
-    output: render.OutputOption = render.Output.TABLE,
-) -> int:
-    """Make or mend an application's database, role and grants through Pgpool, with the password that Vault has."""
-    aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
-    return playrun.run_play("db-provision", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+apply_policy = part("vault-policy", "Write the policy that lets an application read its own path, and nothing else.")
+apply_role = part(
+    "vault-role",
+    "Bind the application's role to its ServiceAccount and namespace, for tokens made for Vault, for 24 hours.",
+)
+provision = part(
+    "db-provision",
+    "Make or mend an application's database, role and grants through Pgpool, with the password that Vault has.",
+)

@@ -48,7 +48,7 @@ class Scene:
     """The wired application, and an administrator's hands to break it with."""
 
     app: Wired
-    answers: dict[str, str] = field(default_factory=lambda: {"Go on? [y/N]": "y"})
+    answers: list[tuple[str, str]] = field(default_factory=lambda: [("Go on? [y/N]", "y")])
 
     @property
     def api(self) -> Writer:
@@ -134,11 +134,17 @@ def broker_hangs(scene: Scene) -> None:
     subprocess.run(["docker", "exec", NODE, "pkill", "-STOP", "-f", "kafka.Kafka"], check=True, capture_output=True)
 
 
+def unseal_key() -> str:
+    """The key of the dev server, which says it once when it starts."""
+    with contextlib.closing(Writer(CONTEXT)) as api:
+        log = api.text(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-vault-0/log")
+    return re.findall(r"^Unseal Key: (\S+)$", log, re.MULTILINE)[-1]
+
+
 def vault_sealed(scene: Scene) -> None:
-    log = scene.api.text(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-vault-0/log")
-    [key] = re.findall(r"^Unseal Key: (\S+)$", log, re.MULTILINE)
-    # A person who holds the key: typed at the hidden prompt, then an empty line since there are no more.
-    scene.answers |= {"unseal key (empty when there are no more): ": f"{key}\n"}
+    key = unseal_key()
+    prompt = "unseal key (empty when there are no more): "
+    scene.answers = [(prompt, key), (prompt, "")]  # a person who holds the key
     with scene.vault() as client:
         client.sys.seal()
 
@@ -261,8 +267,9 @@ def explained(row: Row, root: str) -> bool:
 
 
 def repair(sfmctl: Sfmctl) -> None:
-    """Whatever a failed test leaves must not make the next ones fail: a paused node goes on, the rest is wired anew."""
+    """Whatever a failed test leaves must not make the next ones fail: the node goes on, the rest is made anew."""
     subprocess.run(["docker", "unpause", NODE], capture_output=True, check=False)
+    sfmctl.run("vault", "unseal", "--cluster", CLUSTER, stdin=unseal_key())
     sfmctl.run("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes", timeout_s=400)
 
 

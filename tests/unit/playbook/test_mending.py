@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from playbook.load import packaged
 from playbook.mending import COMMAND, filled
 from playbook.target import Target
 from playbook.wiring.application import application
-from sfmctl.app import build
+from testing.commandline import parsed
 
 SHOP = application("shop", "dev", "shops")
 HERE = Target(context="kind-other", cluster="other", app=SHOP)
@@ -22,19 +19,6 @@ HERE = Target(context="kind-other", cluster="other", app=SHOP)
 @pytest.fixture(autouse=True)
 def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SFM_CLUSTER", raising=False)
-
-
-def parsed(command: str) -> list[str]:
-    """The path of one of our commands, after Typer has taken every option of it; nothing is run."""
-    node: Any = typer.main.get_command(build())
-    words = shlex.split(command)[1:]
-    path: list[str] = []
-    while hasattr(node, "commands"):
-        assert words and words[0] in node.commands, f"{command!r}: no command {words[:1]}"
-        path.append(words.pop(0))
-        node = node.commands[path[-1]]
-    with node.make_context(path[-1], words):
-        return path
 
 
 def commands(target: Target) -> list[str]:
@@ -47,7 +31,7 @@ def commands(target: Target) -> list[str]:
 def test_every_command_of_ours_in_the_book_exists_with_its_options(target: Target) -> None:
     ours = [c for c in commands(target) if c.startswith("sfmctl ")]
     assert len(ours) > 40
-    assert len({tuple(parsed(c)) for c in ours}) > 10
+    assert len({tuple(parsed(c)[0]) for c in ours}) > 10
 
 
 def test_every_command_for_a_cluster_names_the_one_that_was_looked_at() -> None:

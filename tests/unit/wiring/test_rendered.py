@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import typer
 import yaml
 
 from playbook.trouble import Trouble
@@ -13,6 +14,8 @@ from playbook.wiring.application import application
 from playbook.wiring.delivery import workflow
 from playbook.wiring.skeleton import chart, filled
 from playbook.wiring.written import write
+from sfmctl.app import build
+from testing.commandline import parsed
 
 APP = application("shop", "dev", "retail")
 
@@ -61,7 +64,8 @@ def test_the_gate_verifies_the_application_and_keeps_the_report(flows):
     steps = yaml.safe_load(flows["shop-deploy.yml"].read_text())["jobs"]["deploy"]["steps"]
     order = [s.get("name", s.get("uses")) for s in steps]
     assert order.index("Upgrade") < order.index("Verify") < order.index("Keep the report")
-    assert next(s for s in steps if s.get("name") == "Verify")["run"] == "sfmctl verify shop --junit verify.xml"
+    run = next(s for s in steps if s.get("name") == "Verify")["run"]
+    assert run == "sfmctl verify shop --namespace retail --junit verify.xml"
 
 
 def test_no_script_has_a_value_pasted_into_it(flows):
@@ -69,6 +73,106 @@ def test_no_script_has_a_value_pasted_into_it(flows):
         for job in yaml.safe_load(path.read_text())["jobs"].values():
             for step in job.get("steps", []):
                 assert "${{" not in step.get("run", ""), step["name"]
+
+
+def steps_of(flows):
+    """Every step, with the parsed workflow and the job that it is in."""
+    for path in flows.values():
+        flow = yaml.safe_load(path.read_text())
+        for job in flow["jobs"].values():
+            for step in job.get("steps", []):
+                yield flow, job, step
+
+
+def test_every_script_is_one_that_a_shell_can_read(flows):
+    scripts = [step["run"] for _, _, step in steps_of(flows) if "run" in step]
+    assert len(scripts) >= 7
+    for script in scripts:
+        ran = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{script}\n{ran.stderr}"
+
+
+def test_every_variable_of_a_script_is_given_to_it(flows):
+    given_by_the_runner = {"GITHUB_OUTPUT"}
+    for _, job, step in steps_of(flows):
+        script = step.get("run", "")
+        used = set(re.findall(r"\$\{?([A-Za-z_]+)", script))
+        made = set(re.findall(r"^\s*([a-z_]+)=", script, re.MULTILINE))
+        assert used <= {*job.get("env", {}), *step.get("env", {}), *made, *given_by_the_runner}, step["name"]
+
+
+def test_every_command_of_ours_exists_with_its_options(flows, monkeypatch):
+    for name in ("SFM_ENV", "SFM_CONTEXT"):
+        monkeypatch.delenv(name, raising=False)
+    lines = [line.strip() for _, _, step in steps_of(flows) for line in step.get("run", "").splitlines()]
+    found = {tuple(path): params for path, params in (parsed(line) for line in lines if line.startswith("sfmctl "))}
+    assert set(found) == {("app", "wire"), ("verify",)}
+    assert all((p["name"], p["namespace"]) == ("shop", "retail") for p in found.values())
+
+
+def test_the_environment_of_the_job_is_what_our_commands_read(flows):
+    deploy = yaml.safe_load(flows["shop-deploy.yml"].read_text())["jobs"]["deploy"]
+    tree = typer.main.get_command(build())
+    for path in (("app", "wire"), ("verify",)):
+        node = tree
+        for name in path:
+            node = node.commands[name]
+        read = {p.envvar for p in node.params if p.envvar}
+        assert {"SFM_ENV", "SFM_CONTEXT"} <= read & set(deploy["env"]), path
+
+
+CONTEXTS = {"inputs", "needs", "steps", "secrets", "vars", "github"}
+GITHUB = {"token", "actor", "repository", "sha", "workspace"}
+
+
+def test_every_expression_names_something_that_is_there(flows):
+    seen = 0
+    for path in flows.values():
+        flow = yaml.safe_load(path.read_text())
+        called = (flow[True].get("workflow_call") or {}).get("inputs", {})  # `on` reads as True
+        for job in flow["jobs"].values():
+            ids = {step["id"] for step in job.get("steps", []) if "id" in step}
+            for inside in re.findall(r"\$\{\{(.*?)\}\}", json.dumps(job)):
+                words = inside.strip().split(".")
+                assert words[0] in CONTEXTS, inside
+                seen += 1
+                known = {
+                    "inputs": lambda w, c=called: w[1] in c,
+                    "github": lambda w: w[1] in GITHUB,
+                    "steps": lambda w, i=ids: w[1] in i and w[2] == "outputs",
+                    "needs": lambda w, f=flow, j=job: w[1] in j["needs"] and w[3] in f["jobs"][w[1]]["outputs"],
+                }.get(words[0], lambda w: len(w) == 2)
+                assert known(words), inside
+    assert seen >= 15
+
+
+def test_what_a_step_puts_out_is_written_by_it(flows):
+    for _, job, step in steps_of(flows):
+        if "id" in step:
+            wanted = re.findall(rf"steps\.{step['id']}\.outputs\.(\w+)", json.dumps(job["outputs"]))
+            assert wanted and all(f"{name}=" in step["run"] and "$GITHUB_OUTPUT" in step["run"] for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "caught"),
+    [("needs.build.outputs.digest", "needs.build.outputs.sum", "expression"),
+     ("inputs.digest", "inputs.checksum", "expression"),
+     ("--junit verify.xml", "--junit-xml verify.xml", "command"),
+     ('printf \'%s\' "$GIVEN"', 'printf \'%s "$GIVEN"', "shell"),
+     ("GIVEN: ${{", "GAVE: ${{", "variable")],
+)  # fmt: skip
+def test_each_of_these_checks_can_fail(flows, monkeypatch, right, wrong, caught):
+    changed = 0
+    for path in flows.values():
+        changed += right in path.read_text()
+        path.write_text(path.read_text().replace(right, wrong))
+    assert changed
+    one = {"expression": lambda: test_every_expression_names_something_that_is_there(flows),
+           "command": lambda: test_every_command_of_ours_exists_with_its_options(flows, monkeypatch),
+           "shell": lambda: test_every_script_is_one_that_a_shell_can_read(flows),
+           "variable": lambda: test_every_variable_of_a_script_is_given_to_it(flows)}[caught]  # fmt: skip
+    with pytest.raises((AssertionError, KeyError)):
+        one()
 
 
 def test_the_chart_reads_what_the_wire_up_made():
