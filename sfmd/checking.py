@@ -82,8 +82,11 @@ def _check_segments(store: Store, ns_id: int, folder: Path, report: CheckReport)
 def core_rows_by_end(store: Store, ns_id: int, seq: int) -> dict[int, int]:
     """Every core row that the log made up to `seq` with the seq that ended it (NEVER: live); purged ones are gone."""
     ends: dict[int, int] = {}
+    horizon = store.horizon_seq()
     for row in store.core_rows(ns_id, 1, seq):
         if row.vector is None:
+            if row.seq <= horizon and row.expires_seq:  # compacted: segments may still hold what ended
+                ends[row.expires_seq] = row.seq
             continue
         if row.expires_seq:
             ends[row.expires_seq] = row.seq

@@ -226,7 +226,7 @@ class ChangeCommand:
         delta = group.delta(self.space)
         content = group.change(row.content_seq) if new_core_row else None
         if new_core_row and (content is None or content.vector is None):
-            raise Refused(E.PURGED, f"the content of {self.id!r} at that version is gone")
+            raise Refused(E.NOTHING_TO_UNDO, f"the content of {self.id!r} at that version went with a compaction")
         seq = group.tx.reserve(1)
         row_seq = seq if new_core_row else row.row_seq
         ended = head.row_seq if head.row_seq != row_seq else 0

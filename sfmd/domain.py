@@ -28,6 +28,7 @@ class Op(IntEnum):
     NAMESPACE = 7
     CONFIGURED = 8
     NORMALISER = 9
+    COMPACTED = 10
 
 
 class Outcome(Enum):
@@ -127,7 +128,8 @@ class ChangeRow:
     prev_seq     the memory's change before this one; 0 for none
     importance   raw r after this change; None is "none"
     at_s         commit time, Unix seconds, never decreasing along the log
-    For NAMESPACE, CONFIGURED and NORMALISER rows only seq, ns_id, op, principal, at_s and detail_json have meaning.
+    For NAMESPACE, CONFIGURED, NORMALISER and COMPACTED rows only seq, ns_id, op, principal, at_s and detail_json have
+    meaning.
     """
 
     seq: int

@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     serve_.add_argument("--log-level", help="debug, info, warning or error (SOMA_LOG__LEVEL)")
     command("migrate", migrate, "Bring the store's schema up to date.", shown)
     command("check", check, "Verify digests, log against state, and segments against the store.", shown)
+    _compact(command("compact", compact, "Move the log's horizon and free what lies behind it.", shown))
     command(
         "backup", backup, "Copy the store into a new directory, also while a daemon serves it.", shown
     ).add_argument("target", type=Path)
@@ -80,6 +81,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _token(commands, common, shown)
     return top
+
+
+def _compact(made: argparse.ArgumentParser) -> None:
+    where = made.add_mutually_exclusive_group(required=True)
+    where.add_argument("--horizon", type=int, metavar="SEQ", help="first seq that can still be asked for")
+    where.add_argument("--keep-days", type=float, metavar="DAYS", help="keep every state of the last days")
+    made.add_argument("--shrink", action="store_true", help="give freed space back to the file system too")
 
 
 def _token(commands: Any, common: argparse.ArgumentParser, shown: argparse.ArgumentParser) -> None:
@@ -161,6 +169,21 @@ def check(given: argparse.Namespace) -> int:
     text += [f"PROBLEM {line}" for line in report.problems]
     show(given, asdict(report), "\n".join([*text, "no problem found" if not report.problems else "damaged"]))
     return exits.CHECK_FAILED if report.problems else exits.OK
+
+
+def compact(given: argparse.Namespace) -> int:
+    """`sfmd compact`."""
+    from sfmd.compacting import compact as compact_log  # noqa: PLC0415
+
+    days = given.keep_days
+    if days is not None and not 0 <= days <= 1e6:
+        raise Refused(E.INVALID, f"--keep-days is {days!r}; give a number of days, 0 or more")
+    keep_s = None if days is None else days * 86_400.0
+    done = compact_log(settings_of(given), horizon_seq=given.horizon, keep_s=keep_s, smaller=given.shrink)
+    words = f"the log reaches back to seq {done.horizon_seq} (before: {done.horizon_before}); "
+    words += f"{done.versions} old versions lost their content, the core dropped {done.core_rows} rows"
+    show(given, asdict(done), words + (f", the file shrank by {done.freed_bytes} bytes" if given.shrink else ""))
+    return exits.OK
 
 
 def backup(given: argparse.Namespace) -> int:

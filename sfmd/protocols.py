@@ -48,6 +48,9 @@ class WriteTx(Protocol):
     def forget(self, keys: Mapping[int, Sequence[str]], before_s: float) -> None:
         """Remove the idempotency records of those keys, by namespace, that were first used before `before_s`."""
 
+    def strip(self, seqs: Sequence[int]) -> None:
+        """Drop payload, vector, metadata and features of those rows for good; digests and small columns stay."""
+
     def enqueue(self, events: Sequence[Event]) -> None:
         """Add events to the outbox."""
 
@@ -71,7 +74,7 @@ class Store(Protocol):
         """The seq of the last committed row; 0 for an empty log."""
 
     def horizon_seq(self) -> int:
-        """The first seq the log still reaches back to."""
+        """The first seq the log still reaches back to: what the last COMPACTED row says; 1 where there is none."""
 
     def namespaces(self) -> list[Namespace]:
         """Every namespace with its current configuration."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -217,17 +217,32 @@ def catch_up(store: Store, space: Space, last: int) -> int:
     count = 0
     chunk: list[ChangeRow] = []
     mapped = space.index.seq
+    gone = _ended_behind_horizon(store, space.namespace.ns_id, mapped)
     for row in store.core_rows(space.namespace.ns_id, mapped + 1, last):
         count += 1
-        if row.vector is not None:
+        if row.vector is not None and row.seq not in gone:
             chunk.append(row)
         if len(chunk) >= REPLAY_ROWS:
-            _apply_changes(space, chunk, chunk[-1].seq)
+            _apply_changes(space, chunk, chunk[-1].seq, gone)
             chunk = []
-    _apply_changes(space, chunk, last)
+    _apply_changes(space, chunk, last, gone)
     if mapped and (erased := _purged_since(store, space.namespace.ns_id, mapped, last)):
         space.index.erase(erased)
     return count
+
+
+def _ended_behind_horizon(store: Store, ns_id: int, mapped: int) -> set[int]:
+    """Core rows that were made after `mapped` and ended by the horizon: nothing may ask for them, and compaction has
+    taken the content of some. So none is made, and none is ended."""
+    horizon, seq = store.horizon_seq(), mapped
+    gone: set[int] = set()
+    while seq < horizon:
+        rows = store.changes(seq + 1, horizon, ns_id=ns_id, payloads=False)
+        if not rows:
+            break
+        gone.update(row.expires_seq for row in rows if row.expires_seq > mapped)
+        seq = rows[-1].seq
+    return gone
 
 
 def _purged_since(store: Store, ns_id: int, seq: int, last: int) -> list[int]:
@@ -256,11 +271,11 @@ def purged_rows(tombstone: ChangeRow, read: Callable[[Sequence[int]], Mapping[in
     return sorted(found)
 
 
-def _apply_changes(space: Space, changes: Sequence[ChangeRow], seq: int) -> None:
+def _apply_changes(space: Space, changes: Sequence[ChangeRow], seq: int, gone: Set[int]) -> None:
     if seq <= space.index.seq:
         return
     made = [c for c in changes if c.row_seq == c.seq]
-    ended = [(c.expires_seq, c.seq) for c in changes if c.expires_seq]
+    ended = [(c.expires_seq, c.seq) for c in changes if c.expires_seq and c.expires_seq not in gone]
     rows = core_rows(made, space.namespace.dim) if made else None
     space.index.apply(seq, rows, ended, space.now.scoring)
 

@@ -8,6 +8,7 @@ WAL can be written back.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from sfmd.errors import E, Refused
 from sfmd.protocols import WriteTx
 from sfmd.store import records
 from sfmd.store.database import Cursor, Database, Link
-from sfmd.store.schema import DELETED, LIVE, PURGED
+from sfmd.store.schema import DELETED, LIVE, NO_NAMESPACE, PURGED
 from sfmd.store.statements import Statement, Statements, padded
 from sfmd.store.transaction import Transaction
 
@@ -157,8 +158,9 @@ class LogStore:
         return self._read(lambda cursor: self._end_of_log(cursor)[0])
 
     def horizon_seq(self) -> int:
-        """The first seq the log still reaches back to; 1 for an empty log."""
-        return int(self._rows(self._sql.first, ())[0][0] or 1)
+        """The first seq the log still reaches back to: what the last COMPACTED row says; 1 where there is none."""
+        rows = self.details(NO_NAMESPACE, Op.COMPACTED, self.last_seq())
+        return int(json.loads(rows[-1].detail_json)["horizon_seq"]) if rows else 1
 
     def namespaces(self) -> list[Namespace]:
         """Every namespace with its current configuration."""

@@ -33,7 +33,11 @@ LIVE, DELETED, PURGED = 0, 1, 2
 """Values of memories.state."""
 
 FIRST_NAMESPACE_OP = 7
-"""Ops from here on (NAMESPACE, CONFIGURED, NORMALISER) are rows about a namespace, not about a memory."""
+"""Ops from here on are no rows about a memory: about a namespace (NAMESPACE, CONFIGURED, NORMALISER), or the log
+itself (COMPACTED, in namespace 0)."""
+
+NO_NAMESPACE = 0
+"""The ns_id of rows about the log itself; namespaces count from 1."""
 
 
 def _column(name: str, type_: sa.types.TypeEngine[Any], nullable: bool = False) -> sa.Column[Any]:
@@ -55,7 +59,7 @@ memory_changes = sa.Table(
     _column("expires_seq", sa.BigInteger()),
     _column("prev_seq", sa.BigInteger()),
     _column("deleted", sa.SmallInteger()),
-    _column("purged", sa.SmallInteger()),  # 1: payload, vector, metadata and features were overwritten in place
+    _column("purged", sa.SmallInteger()),  # of payload, vector, metadata, features: 1 overwritten in place, 2 compacted
     _column("importances", sa.BigInteger()),  # raw importances the namespace's log stored up to and with this row
     _column("kind", sa.Text()),
     _column("content_type", sa.Text()),

@@ -109,7 +109,6 @@ class Statements:
             .order_by(memory_changes.c.seq.desc())
             .limit(sa.literal_column("1"))
         )
-        self.first = self._compile(sa.select(sa.func.min(memory_changes.c.seq)))
         self.namespaces = self._compile(sa.select(namespaces).order_by(namespaces.c.ns_id))
         self.last_namespace_id = self._compile(sa.select(sa.func.coalesce(sa.func.max(namespaces.c.ns_id), 0)))
         self.importances = self._importances()
@@ -119,6 +118,7 @@ class Statements:
         self.median_payload = self._median_payload()
         self.versions = self._versions()
         self.purge = self._purge()
+        self.strip = cache(self._strip)
 
     def _compile(self, statement: sa.sql.ClauseElement) -> Statement:
         compiled: Any = statement.compile(dialect=self._dialect)
@@ -187,6 +187,15 @@ class Statements:
             .values(values | {"purged": sa.literal_column("1")})
             .where(memory_changes.c.seq == sa.bindparam("of"))
         )
+
+    def _strip(self, size: int) -> Statement:
+        literal = sa.literal_column
+        gone: dict[str, Any] = {
+            "payload": sa.null(), "vector": sa.null(), "features": sa.cast(literal("''"), sa.LargeBinary()),
+            "metadata_json": literal("''"), "purged": literal("2"),
+        }  # fmt: skip
+        t = memory_changes
+        return self._compile(sa.update(t).values(gone).where(_in(t.c.seq, size), t.c.purged == literal("0")))
 
     # -- reads
 

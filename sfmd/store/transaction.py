@@ -101,6 +101,11 @@ class Transaction:
             for part in padded(mine):
                 self._cursor.execute(self._sql.forget(len(part)).sql, (ns_id, *part, before_s))
 
+    def strip(self, seqs: Sequence[int]) -> None:
+        """Drop payload, vector, metadata and features of those rows for good; digests and small columns stay."""
+        for part in padded(seqs):
+            self._cursor.execute(self._sql.strip(len(part)).sql, part)
+
     def enqueue(self, events: Sequence[Event]) -> None:
         """Add events to the outbox."""
         rows = [(e.seq, e.topic, e.key, e.body_json) for e in events]
