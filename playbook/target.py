@@ -64,6 +64,7 @@ class Target:
     force_finalizers: bool = False
     gone_wait_s: float = 120.0
     compose: bool = False
+    compose_files: tuple[Path, ...] = ()
     keep_cluster: bool = False
     app: Application | None = None
     sfmctl_image: str = ""
@@ -96,6 +97,8 @@ class Target:
     @property
     def name(self) -> str:
         """The target in one line for people."""
+        if self.compose:
+            return "the compose stack"
         where = f"{self.context}/{self.namespace} ({self.mode})"
         return f"{where}, application {self.app}" if self.app else where
 

@@ -87,6 +87,8 @@ class Progress:
 
         signs = {"changed": "[~]", "unchanged": "[=]", "skipped": "[-]", "failed": "[!]", "interrupted": "[!]"}
         parts: list[RenderableType] = []
+        console_lines = self._live.console.height if self._live else SHOWN_LINES
+        room = min(SHOWN_LINES, max(1, console_lines - len(self.plan.items) - 2))
         with self._lock:
             for item in self.plan.items:
                 if item.step.id in self.results:
@@ -97,9 +99,9 @@ class Progress:
                     text = Text(f" {item.step.title}  {time.monotonic() - self.step_started:.0f} s", style="bold")
                     parts.append(Spinner("dots", text=text))
                     lines = self.detail.splitlines()
-                    parts += [Text(f"      {line}", overflow="ellipsis", no_wrap=True) for line in lines[:SHOWN_LINES]]
-                    if len(lines) > SHOWN_LINES:
-                        parts.append(Text(f"      and {len(lines) - SHOWN_LINES} more"))
+                    parts += [Text(f"      {line}", overflow="ellipsis", no_wrap=True) for line in lines[:room]]
+                    if len(lines) > room:
+                        parts.append(Text(f"      and {len(lines) - room} more"))
                 else:
                     parts.append(Text(f" [ ] {item.step.title}"))
         return Group(*parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playbook.shell import CommandFailed, Shell
@@ -33,7 +34,8 @@ def program(shell: Shell) -> list[str]:
 def reset(hands: Hands, params: Mapping[str, Any]) -> str:
     """Take the stack down with its named volumes, bring it up, wait until all is healthy, and ask it real questions."""
     target, shell = hands.target, hands.shell
-    base = [*program(shell), "--project-name", PROJECT, "--file", str(compose_file(target))]
+    files = [word for path in compose_files(target) for word in ("--file", str(path))]
+    base = [*program(shell), "--project-name", PROJECT, *files]
     try:
         hands.tell("taking the stack down with its volumes")
         shell.run([*base, "down", "--volumes", "--remove-orphans"], timeout_s=120)
@@ -86,9 +88,12 @@ def healthy(hands: Hands) -> int:
         time.sleep(2)
 
 
-def compose_file(target: Target) -> Any:
-    """The stack's file."""
-    path = target.infra / "compose" / "compose.yaml"
-    if not path.is_file():
-        raise Trouble("SFM-CLI-021", f"there is no {path}")
-    return path
+def compose_files(target: Target) -> list[Path]:
+    """The stack's file, and what is laid over it."""
+    own = target.infra / "compose" / "compose.yaml"
+    if not own.is_file():
+        raise Trouble("SFM-CLI-021", f"there is no {own}")
+    for path in target.compose_files:
+        if not path.is_file():
+            raise Trouble("SFM-CLI-028", f"the compose file {path} cannot be read")
+    return [own, *target.compose_files]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from playbook.facts import Observer
 
 LABEL = "io.x-k8s.kind.cluster"
+STRAGGLER_S = 3.0
+"""How long nothing may appear before a half-made cluster counts as gone."""
+CLEANING_S = 60.0
 
 
 def marker(state: Path, cluster: str) -> Path:
@@ -138,8 +141,21 @@ def progress(hands: Hands) -> Callable[[str], None]:
 
 
 def clean_up(hands: Hands, flag: Path) -> None:
-    """Delete what a failed create began; the marker goes only when that worked."""
-    Shell(env=hands.shell.env).run(["kind", "delete", "cluster", "--name", hands.target.cluster], timeout_s=60)
+    """Delete what a failed create began, until nothing of it comes any more; the marker goes only then.
+
+    The engine goes on making a container whose client was cut off, so one may appear after the first delete.
+    """
+    shell, deadline = Shell(env=hands.shell.env), time.monotonic() + CLEANING_S
+    shell.run(["kind", "delete", "cluster", "--name", hands.target.cluster], timeout_s=60)
+    quiet_since = time.monotonic()
+    while time.monotonic() - quiet_since < STRAGGLER_S:
+        if time.monotonic() > deadline:
+            hands.tell("something of the cluster keeps coming back: the next run takes it away")
+            return
+        if containers(shell, hands.target.cluster):
+            shell.run(["kind", "delete", "cluster", "--name", hands.target.cluster], timeout_s=60)
+            quiet_since = time.monotonic()
+        time.sleep(0.3)
     flag.unlink(missing_ok=True)
 
 

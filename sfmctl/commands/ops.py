@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,6 +84,10 @@ def reset(
     compose: Annotated[
         bool, typer.Option("--compose", help="Reset the compose stack instead of the cluster's.")
     ] = False,
+    compose_file: Annotated[
+        list[Path] | None,
+        typer.Option("--compose-file", envvar="SFM_COMPOSE_FILE", help="Compose file laid over the stack's."),
+    ] = None,
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
@@ -98,6 +103,7 @@ def reset(
     aim = playrun.target(
         cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
         force_finalizers=force_finalizers, compose=compose, gone_wait_s=wait, keep_cluster=True,
+        compose_files=tuple(path.resolve() for path in compose_file or []),
     )  # fmt: skip
     play = "reset-compose" if compose else "reset"
     return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)

@@ -140,6 +140,12 @@ def api_later() -> Any:
         one.close()
 
 
+def only(*names: str) -> dict[str, Any]:
+    """Values with only these components switched on, and somebody else's address for what they need of others."""
+    everything = ("postgres", "pgpool", "redis", "kafka", "vault", "opa", "etcd", "prometheus", "grafana")
+    return {name: {"enabled": False} for name in everything if name not in names}
+
+
 LEFT_OUT = frozenset({"leases", "events", "nodes", "componentstatuses"})
 LIVELY = frozenset({"Pod", "Endpoints", "EndpointSlice", "Job", "ReplicaSet", "StatefulSet", "Deployment", "DaemonSet",
                     "PodDisruptionBudget", "APIService"})  # fmt: skip

@@ -23,7 +23,8 @@ import yaml
 
 from playbook.actions.images import canonical
 from playbook.kube import Writer
-from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, versions
+from testing.screen import INTERRUPT, Terminal
+from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, only, versions
 
 pytestmark = pytest.mark.kind
 RAFT = {"server": "raft", "replicas": 1, "persistence": {"size": "1Gi", "ephemeral": False}}
@@ -54,13 +55,37 @@ def test_from_nothing_a_dry_run_says_what_would_be_done_and_does_nothing(sfmctl:
 def test_interrupted_while_the_cluster_is_made_it_leaves_nothing_half_made(sfmctl: Sfmctl) -> None:
     ran = sfmctl.interrupted("cluster", "create", "--yes", when="Starting control-plane")
     assert ran.code == 130, ran.err
-    found = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", "label=io.x-k8s.kind.cluster=soma"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stdout.strip() == ""
+    assert nodes_left() == ""
+
+
+def nodes_left() -> str:
+    """The node containers, running or not, of a cluster that should be gone."""
+    argv = ["docker", "ps", "-aq", "--filter", "label=io.x-k8s.kind.cluster=soma"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def below_the_question(lines: list[str]) -> list[str]:
+    """What a terminal shows after the question whether to go on."""
+    asked = next((n for n, line in enumerate(lines) if line.startswith("Go on?")), len(lines))
+    return [line for line in lines[asked + 1 :] if line]
+
+
+def test_on_a_terminal_it_is_one_screen_and_the_interrupt_key_leaves_it_as_it_was(sfmctl: Sfmctl) -> None:
+    planned = sfmctl.run("cluster", "create", "--dry-run", "-o", "json").document["steps"]
+    titles = [step["title"] for step in planned]
+    with Terminal(sfmctl.argv("cluster", "create"), cwd=ROOT, env=sfmctl.environment()) as terminal:
+        terminal.until(lambda lines: any("Go on?" in line for line in lines))
+        terminal.type("y\n")
+        lines = below_the_question(terminal.until(lambda lines: any("Preparing nodes" in line for line in lines)))
+        assert [sum(title in line for line in lines) for title in titles] == [1] * len(titles), lines
+        assert terminal.scrolled == 0
+        terminal.type(INTERRUPT)
+        assert terminal.end() == 130
+        assert below_the_question(terminal.shown)[-1:] == ["interrupted"]
+        assert not any(title in line for title in titles for line in below_the_question(terminal.shown))
+        assert terminal.cursor_is_shown
+        assert terminal.settings == terminal.settings_before
+    assert nodes_left() == ""
 
 
 def test_up_brings_everything_up_and_checks_it(sfmctl: Sfmctl, api_later: Any) -> None:
@@ -159,6 +184,24 @@ def test_what_was_edited_by_hand_is_named_and_put_back(sfmctl: Sfmctl, api: Writ
     assert after[opa]["spec"] == before[opa]["spec"]
     assert after[endpoints]["data"] == before[endpoints]["data"]
     assert sfmctl.run("deploy", *sfmctl.values, "--yes", "-o", "json").document["changed"] == 0
+
+
+def test_on_a_small_terminal_what_is_waited_for_is_drawn_over_and_never_scrolls(sfmctl: Sfmctl, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("opa: {replicas: 2}\n")
+    argv = sfmctl.argv("deploy", *sfmctl.values, "-f", str(values))
+    with Terminal(argv, cwd=ROOT, env=sfmctl.environment(), columns=80, lines=24) as terminal:
+        terminal.until(lambda lines: any("Go on?" in line for line in lines))
+        terminal.type("y\n")
+        terminal.until(lambda lines: any("[=] The API server answers" in line for line in lines))
+        scrolled = set()
+        while any("[=] The API server answers" in line for line in terminal.shown):
+            scrolled.add(terminal.scrolled)
+        assert terminal.end(timeout_s=300) == 0
+        assert len(scrolled) == 1
+        assert terminal.shown[-2].startswith("deploy on kind-soma/soma-infra (dev): ")
+        assert terminal.cursor_is_shown
+    assert sfmctl.run("rollback", "--yes").code == 0
 
 
 def test_dry_runs_write_nothing(sfmctl: Sfmctl, api: Writer, tmp_path: Path) -> None:
@@ -283,12 +326,7 @@ def test_an_image_comes_from_an_archive_folder_when_there_is_nothing_else(sfmctl
     assert ran.code == 0, ran.err
     again = sfmctl.run("images", "preload", *sfmctl.values, *mine, *archive, "--yes", "-o", "json")
     assert (again.code, again.document["changed"]) == (0, 0), again.err
-
-
-def only(*names: str) -> dict[str, Any]:
-    """Values with only these components switched on, and somebody else's address for what they need of others."""
-    everything = ("postgres", "pgpool", "redis", "kafka", "vault", "opa", "etcd", "prometheus", "grafana")
-    return {name: {"enabled": False} for name in everything if name not in names}
+    subprocess.run(["docker", "rmi", "acme/opa:1"], check=True, capture_output=True)
 
 
 def test_what_is_wrong_before_the_start_is_said_with_its_code(sfmctl: Sfmctl, tmp_path: Path) -> None:

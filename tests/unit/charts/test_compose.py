@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -74,12 +75,30 @@ def test_passwords_are_made_once(tmp_path):
     assert made() == first
 
 
-def test_docker_accepts_it():
-    if (
-        shutil.which("docker") is None
-        or subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("docker compose is not installed: the file was NOT validated by it")
-    done = subprocess.run(["docker", "compose", "--file", str(FOLDER / "compose.yaml"), "config", "--quiet"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+SPECIFICATION = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+PROGRAMS = (["docker", "compose"], ["docker-compose"])
+
+
+def runs(program):
+    return (
+        shutil.which(program[0])
+        and subprocess.run([*program, "version"], capture_output=True, check=False).returncode == 0
+    )
+
+
+def judges(*paths):
+    """Who can judge compose files here: the specification's schema always, and the compose programs that are there."""
+    files = [word for path in paths for word in ("--file", str(path))]
+    programs = [[*program, *files, "config", "--quiet"] for program in PROGRAMS if runs(program)]
+    return [[*SPECIFICATION, *map(str, paths)], *programs]
+
+
+def test_every_judge_of_this_machine_accepts_it_and_refuses_a_misspelt_one(tmp_path):
+    misspelt = tmp_path / "compose.yaml"
+    misspelt.write_text((FOLDER / "compose.yaml").read_text().replace("read_only: true", "readonly: true", 1))
+    stack, lab = FOLDER / "compose.yaml", FOLDER / "lab.yaml"
+    for accept, refuse in zip(judges(stack, lab), judges(misspelt, lab), strict=True):
+        done = subprocess.run(accept, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        done = subprocess.run(refuse, capture_output=True, text=True, check=False)
+        assert done.returncode != 0 and "readonly" in done.stdout + done.stderr, done.stdout + done.stderr
