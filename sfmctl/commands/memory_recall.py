@@ -8,6 +8,7 @@ import typer
 
 from sfmctl import asked, memory_views, quantities, receipts, render
 from sfmctl.codes import C
+from sfmctl.commands import memory_recall_batch
 from sfmctl.exits import Exit
 from sfmctl.link import Link, linked
 
@@ -40,6 +41,16 @@ def build(namespace: str, text: str, vector: str) -> pb.RecallRequest:
     else:
         request.text = asked.text(text)
     return request
+
+
+def _batch_template(namespace: str, text: str, vector: str, receipt: str) -> pb.RecallRequest:
+    """What all questions of a batch share; each line adds its text or vector."""
+    from sfmd.rpc.gen import memory_pb2 as pb
+
+    if text or vector or receipt:
+        words = "--batch brings its own questions and writes no receipt: leave TEXT, --vector and --receipt out"
+        raise C.USAGE.fault(words, next_step="sfmctl memory recall --help")
+    return pb.RecallRequest(namespace=namespace, explain=True)
 
 
 def ask(link: Link, request: pb.RecallRequest) -> pb.RecallReply:
@@ -81,18 +92,25 @@ def recall(
     receipt: Annotated[
         str, typer.Option("--receipt", metavar="FILE", help="Write a receipt that `replay` can check.")
     ] = "",
+    batch: Annotated[
+        str, typer.Option("--batch", metavar="FILE", help="Questions, one JSON object a line; - is stdin.")
+    ] = "",
 ) -> None:
     """Recall the best memories, ranked by similarity x importance x decay x features.
 
     Filters apply before the best are chosen, so fewer than -k come back only when fewer pass. Reading never writes.
+    With --batch, each line has one of text, vector and vector_f32_base64, and may have a k of its own.
     """
-    request = build(link.namespace, text, vector)
+    request = _batch_template(link.namespace, text, vector, receipt) if batch else build(link.namespace, text, vector)
     _scoring(request, alpha, beta, now, as_of)
     request.k, request.min_score, request.max_bytes = k, min_score, max_bytes
     request.omit_payload, request.receipt = omit_payload, bool(receipt)
     if min_seq is not None:
         request.min_seq = min_seq
     request.filter.CopyFrom(asked.filter_of(kind, from_, to, where))
+    if batch:
+        memory_recall_batch.run(link, batch, request)
+        return
     reply = ask(link, request)
     if receipt:
         receipts.write(receipt, request, reply.receipt)

@@ -24,7 +24,7 @@ from sfmd.protocols import WriteTx
 from sfmd.store import records
 from sfmd.store.database import Cursor, Database, Link
 from sfmd.store.schema import DELETED, LIVE, NO_NAMESPACE, PURGED
-from sfmd.store.statements import Statement, Statements, padded
+from sfmd.store.statements import SIZES, Statement, Statements, padded
 from sfmd.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -179,6 +179,8 @@ class LogStore:
         """Rows by seq with their content resolved through content_seq (kind, payload, metadata… always
         filled).
         """
+        if len(seqs) <= SIZES[-1]:  # one statement is a snapshot of its own
+            return self._read(lambda cursor: self._resolved(cursor, seqs, payloads=payloads, vectors=vectors))
         with self._reading() as cursor:
             return self._resolved(cursor, seqs, payloads=payloads, vectors=vectors)
 

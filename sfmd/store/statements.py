@@ -25,7 +25,7 @@ from sfmd.store.schema import (
     outbox,
 )
 
-SIZES = (1, 8, 64, 512)
+SIZES = (1, 8, 16, 64, 512)
 """Lengths of the IN lists that are compiled; a shorter list is padded with its last value."""
 
 

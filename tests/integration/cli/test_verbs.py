@@ -57,6 +57,35 @@ def test_filters_and_bounds(cli: Cli, namespace: str) -> None:
     assert ids("--min-score", "1") == [] and len(ids("-k", "1")) == 1
 
 
+def test_a_batch_answers_each_question_as_if_it_were_asked_alone(cli: Cli, namespace: str) -> None:
+    asked = ["is the build green", "who deploys on Friday", "rule"] * 30
+    lines = "\n".join(
+        json.dumps({"text": words, "k": 2} if n % 2 else {"text": words}) for n, words in enumerate(asked)
+    )
+    recall = ("memory", "recall", "-n", namespace, "--now", "2026-06-01", "-o", "json")
+    answers = cli(*recall, "--batch", "-", given=(lines + "\n\n").encode()).document["answers"]
+    assert [a["question"] for a in answers] == asked
+    for n in (0, 1, 2, 89):
+        alone = cli(*recall, *(("-k", "2") if n % 2 else ()), asked[n]).document
+        assert answers[n]["recall"]["hits"] == alone["hits"] != []
+
+
+def test_a_refused_question_has_its_error_in_place_and_the_others_their_answers(cli: Cli, namespace: str) -> None:
+    lines = b'{"text": "is the build green"}\n{"vector": [1, 2]}\n'
+    recall = ("memory", "recall", "-n", namespace, "--batch", "-")
+    answers = cli(*recall, "-o", "json", given=lines, code=7).document["answers"]
+    assert answers[0]["recall"]["hits"][0]["id"] == "green"
+    assert answers[1]["error"]["code"] == "SFM-MEM-001"
+    assert [line.split("\t")[0] for line in cli(*recall, "-o", "short", given=lines, code=7).text.splitlines()][
+        -1
+    ] == "2"
+    assert "SFM-MEM-001" in cli(*recall, given=lines, code=7).text
+    for bad in (b"[]", b"{}", b'{"text": 3}', b'{"words": "x"}', b'{"text": "a", "vector": [1]}', b"{"):
+        told = cli(*recall, given=b'{"text": "a"}\n' + bad, code=2)
+        assert "line 2" in told.err
+    assert "--batch" in cli(*recall, "a question", given=lines, code=2).err
+
+
 def test_vectors_of_every_form_find_the_same(cli: Cli, tmp_path: Path) -> None:
     cli("memory", "namespace", "create", "vectors", "--dim", "8")
     made = np.random.default_rng(3).normal(size=(3, 8)).astype("<f4")
