@@ -176,7 +176,7 @@ class Index:
             scan.run(None, _NOTHING, None, plan)
         return Found(
             hits=scan.answer(), seq=at, rows_total=state.live if at >= state.seq else self._visible(state, at),
-            rows_scored=scan.rows_scored, bytes_touched=scan.rows_scored * self.dim * 4,
+            rows_scored=scan.rows_scored, bytes_touched=scan.bytes_touched,
             path="impact" if present else "view",
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfmd.core import files
+from sfmd.core.heads import heads_of
 from sfmd.core.model import I64, NEVER, Rows, Scoring
 from sfmd.core.segment import Block, Segment, impact_order, join, seal, take
 from sfmd.core.state import State
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 TAIL_ROWS = 1024
 PERSIST_ROWS = 16384
+HEADS_ROWS = 131_072
+"""Below this many rows a scan is short, and half as much memory again is not worth what heads save."""
 ENDED_SHARE = 0.25
 MISORDERED_SHARE = 0.25
 
@@ -38,6 +41,16 @@ def step(index: Index, *, idle: bool) -> bool:
     if chosen:
         rebuild(index, _with_unsaved(index, chosen), flush=False)
         return True
+    return _make_heads(state.segments)
+
+
+def _make_heads(segments: Sequence[Segment]) -> bool:
+    """Heads for one large live segment that has not been looked at yet; False when there is none."""
+    for segment in segments:
+        if len(segment) >= HEADS_ROWS and segment.dead_by == NEVER and not segment.heads_tried:
+            segment.heads = heads_of(segment.data.v)
+            segment.heads_tried = True
+            return True
     return False
 
 

@@ -21,14 +21,20 @@ from itertools import repeat
 import numpy as np
 
 from sfmd.core.columns import Bool
+from sfmd.core.heads import CHUNK_ROWS
 from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Where
 from sfmd.core.score import Definition, ages_in_half_lives
 from sfmd.core.segment import Block, Segment
 from sfmd.core.vectors import similarity
-from sfmd.core.view import BLOCK_ROWS_MAX, Part, Plan, Span
+from sfmd.core.view import BLOCK_ROWS_MAX, FLOOR, Part, Plan, Span
 
 GATHER_BELOW = 0.3
 """Share of a block's rows that pass the filter below which they are gathered rather than scanned with the others."""
+HEADS_FROM_ROWS = 512
+"""Blocks (or what is left of them) shorter than this are read whole: two passes cost more calls than one."""
+HEADS_AGAIN = 1.1
+"""After a block whose heads ruled out too little, the similarity that a block's best row needs must have grown by this
+much for heads to be asked again."""
 LEAST_FACTOR = 2.0**-900
 """Classes further behind than this are bounded from above only."""
 LEAST_FLOOR = 2.0**-1000
@@ -58,10 +64,10 @@ _mine = threading.local()
 
 
 def _room() -> F32:
-    """An array float32[BLOCK_ROWS_MAX] that a thread keeps from scan to scan: fresh memory costs page faults."""
+    """An array for a block's products that a thread keeps from scan to scan: fresh memory costs page faults."""
     kept: F32 | None = getattr(_mine, "room", None)
     if kept is None:
-        kept = _mine.room = np.empty(BLOCK_ROWS_MAX, np.float32)
+        kept = _mine.room = np.empty(BLOCK_ROWS_MAX + 2 * CHUNK_ROWS, np.float32)
     return kept
 
 
@@ -105,14 +111,16 @@ class Scan:
     """One query against tail and segments. Make one per query; nothing is shared between threads."""
 
     __slots__ = (
-        "_eps", "_error", "_factors", "_found", "_masks", "_parts", "_reference", "_room", "_tail_found", "ask", "best",
-        "rows_scored",
+        "_eps", "_error", "_factors", "_found", "_heads_from", "_masks", "_parts", "_reference", "_room", "_tail_found",
+        "_turned", "ask", "best", "bytes_touched", "rows_scored",
     )  # fmt: skip
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.best = Best(ask.k)
-        self.rows_scored = 0
+        self.rows_scored = self.bytes_touched = 0
+        self._heads_from = 0.0
+        self._turned: dict[int, F32] = {}
         self._error = dot_error(ask.q.shape[0])
         self._room = _room()
         self._masks: dict[int, Bool] = {}
@@ -158,6 +166,7 @@ class Scan:
             seen &= matches
         rows = seen.nonzero()[0]
         self.rows_scored += rows.size
+        self.bytes_touched += rows.size * block.v.shape[1] * 4
         if rows.size == 0:
             return
         whole = rows.size == len(block)
@@ -216,36 +225,63 @@ class Scan:
     def _block(self, n: int, span: Span) -> None:
         """Look at one block of part n: float32 products s * weight against the floor; what passes is a candidate."""
         part, factor, low, high = self._parts[n], self._factors[n], span.low, span.high
-        if span.falling:
-            least = self._least(factor)
-            if span.last < least:
-                high = part.reach(low, high, least)
+        least = self._least(factor)
+        if span.falling and span.last < least:
+            high = part.reach(low, high, least)
         sound = span.sound and factor > LEAST_FACTOR and part.segment.t_max_s <= self.ask.now_s
         mask = self._mask(part.segment)
-        if mask is None:
+        rows = None if mask is None else mask[low:high].nonzero()[0]
+        if rows is None or rows.size >= GATHER_BELOW * (high - low):
+            self.rows_scored += high - low
+            rows = self._by_heads(part, span, high, rows, least)
+        else:
+            self.rows_scored += rows.size
+        raised = False
+        if rows is None:
             p = self._products(part, low, high)
             raised = sound and self.best.floor == 0.0 and p.size > 2 * self.best.k
             if raised:
                 self._raise(highest(p, self.best.k), factor)
-            rows = (p >= self._least(factor)).nonzero()[0]
+                least = self._least(factor)
+            rows = (p >= least).nonzero()[0]
             p = p[rows]
-        else:
-            raised = False
-            rows = mask[low:high].nonzero()[0]
+        elif rows.size:
             p = self._picked(part, low, high, rows)
-            near = p >= self._least(factor)
+            near = (p >= least).nonzero()[0]
             rows, p = rows[near], p[near]
         if rows.size == 0:
             return
+        self._found.append((part.segment.data, factor, rows + low, p, self.best.floor))
         if sound and not raised:
             self._raise(highest(p, self.best.k), factor)
         elif not raised:
             self.best.offer(highest(self._lower_by_age(part, rows + low, p), self.best.k))
-        self._found.append((part.segment.data, factor, rows + low, p, self.best.floor))
+
+    def _by_heads(self, part: Part, span: Span, high: int, rows: I64 | None, least: float) -> I64 | None:
+        """Of a block's rows up to high (relative to its low; None: all) those that their heads do not rule out; `rows`
+        as they came where there are no heads or they would hardly pay."""
+        heads, low = part.segment.heads, span.low
+        if heads is None or high - low < HEADS_FROM_ROWS:
+            return rows
+        limit = max(span.limit, float(FLOOR))
+        needed = least / limit
+        if needed < max(self._heads_from, 8.0 * heads.slack):
+            return rows
+        turned = self._turned.get(id(heads))
+        if turned is None:
+            turned = self._turned[id(heads)] = heads.turned(self.ask.q)
+        self.bytes_touched += (high - low) * heads.row_bytes
+        bound = heads.bounds(turned, low, high, self._room)
+        np.multiply(bound, part.weight[low:high], bound)
+        near = (bound >= least - 1.01 * heads.slack * limit).nonzero()[0]
+        if near.size >= GATHER_BELOW * (high - low):
+            self._heads_from = needed * HEADS_AGAIN
+            return rows
+        return near if rows is None else np.intersect1d(near, rows, assume_unique=True)
 
     def _products(self, part: Part, low: int, high: int) -> F32:
         """s * weight, float32[high - low], of every row of a block; valid until the next block."""
-        self.rows_scored += high - low
+        self.bytes_touched += (high - low) * part.row_bytes
         p = block_dots(part.v[low:high], self.ask.q, self._room[: high - low])
         return np.multiply(p, part.weight[low:high], p)
 
@@ -254,8 +290,8 @@ class Scan:
         if rows.size >= GATHER_BELOW * (high - low):
             out: F32 = self._products(part, low, high)[rows]
             return out
-        self.rows_scored += rows.size
         rows = rows + low
+        self.bytes_touched += rows.size * part.row_bytes
         gathered: F32 = np.vecdot(part.v[rows], self.ask.q)
         return gathered * part.weight[rows]
 
@@ -321,7 +357,7 @@ def _rank(t: Terms) -> tuple[float, bytes]:
 
 
 def block_dots(v: F32, q: F32, out: F32) -> F32:
-    """float32 products of one block with the query. A prefix bound or an int8 copy takes its place here.
+    """float32 products of one block with the query. An int8 copy or several queries at once take its place here.
 
     vecdot saturates the memory's bandwidth, which BLAS gemv does not.
     """

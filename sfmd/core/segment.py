@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfmd.core import columns as cols
+from sfmd.core.heads import Heads
 from sfmd.core.model import F32, F64, I16, I64, NEVER, Scoring
 from sfmd.core.score import half_lives, log2_features, log2_importance
 
@@ -151,7 +152,7 @@ class Segment:
 
     dead_by: the seq by which every row had ended (NEVER while one lives): reads at or after it skip the segment.
     n_ended: rows that ended; 0 lets a scan skip the look. name: its folder on disk, or "" while it is in memory only;
-    seal_crc32: checksum of its segment.json, which the manifest repeats.
+    seal_crc32: checksum of its segment.json, which the manifest repeats. heads: made once, by upkeep, where they pay.
     """
 
     data: Block
@@ -165,6 +166,8 @@ class Segment:
     dead_by: int = NEVER
     by_seq: tuple[I64, NDArray[np.int32]] | None = None
     views: dict[Scoring, object] = field(default_factory=dict)
+    heads: Heads | None = None
+    heads_tried: bool = False
 
     def __len__(self) -> int:
         return len(self.data)

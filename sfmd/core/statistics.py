@@ -32,5 +32,6 @@ def stats_of(state: State, norm_error: float) -> IndexStats:
         decay_active_ratio=decaying / n_live if n_live else 0.0,
         importance_raw=raw,
         importance_normalised=quantiles(sorted(normalised_array(sample, state.scoring.normaliser).tolist())),
-        bytes_resident=sum(b.v.nbytes + b.ended.nbytes * 6 for b in blocks),
+        bytes_resident=sum(b.v.nbytes + b.ended.nbytes * 6 for b in blocks)
+        + sum(s.heads.chunks.nbytes for s in state.segments if s.heads is not None),
     )

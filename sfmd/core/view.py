@@ -82,13 +82,16 @@ class View:
 
 
 def block_sizes(rows: int) -> Iterator[int]:
-    """Rows of a class's first, second … block. The first is about a hundredth of the class: it is read for the floor
-    that ends the others early, and each of these costs some calls."""
+    """Rows of a class's first, second … block. The first is about a hundredth of the class, a power of two: it is read
+    for the floor that ends the others early, and each of these costs some calls. Each later one ends four times as far
+    in as the last, so that borders are multiples of powers of two too."""
     least, most = FIRST_BLOCK_ROWS
-    size = min(most, max(least, rows // 100))
+    end = min(most, max(least, 1 << (rows // 64).bit_length() >> 1))
+    yield end
     while True:
+        size = min(BLOCK_ROWS_MAX, end * (BLOCK_GROWTH - 1))
         yield size
-        size = min(BLOCK_ROWS_MAX, size * BLOCK_GROWTH)
+        end += size
 
 
 def block_starts(half_life: NDArray[np.integer]) -> tuple[list[int], I64]:
@@ -159,11 +162,12 @@ class Part:
     v float32[N, D], weight float32[N] and base float64[N] are the whole segment's.
     """
 
-    __slots__ = ("base", "segment", "spans", "steps", "t_ref_s", "tau_s", "top", "v", "weight")
+    __slots__ = ("base", "row_bytes", "segment", "spans", "steps", "t_ref_s", "tau_s", "top", "v", "weight")
 
     def __init__(self, segment: Segment, view: View, run: Run) -> None:
         self.segment = segment
         self.v: F32 = segment.data.v
+        self.row_bytes = self.v.shape[1] * 4
         self.weight, self.base, self.t_ref_s = view.weight, view.base, view.t_ref_s
         self.top, self.tau_s, self.spans = run.top, run.tau_s, run.spans
         self.steps = view.steps
