@@ -1,13 +1,15 @@
 """What of a release was changed by hand: the manifest that helm keeps against the objects that live.
 
-Only what the manifest says is compared: what the API server or a controller adds to it is theirs. A Secret's values are
-left out, since the chart makes them once and then keeps whatever is there. Comparing is pure; no value is ever told
-except numbers, switches and image names.
+Only what the manifest says is compared: what the API server or a controller adds to it is theirs. What the cluster's
+own admission makes of a field that helm wrote, or an autoscaler of a size, is no edit: the object's record of who wrote
+which field tells them apart. A Secret's values are left out, since the chart makes them once and then keeps whatever is
+there. Comparing is pure; no value is ever told except numbers, switches and image names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +17,16 @@ from typing import Any
 import yaml
 
 from playbook.check import Probe, Verdicts
-from playbook.kube import Json, Reader, Writer
+from playbook.kube import MANAGER, Json, Reader, Writer
 from playbook.model import Status
 from playbook.target import Target
 
 SERVERS_OWN = frozenset({"apiVersion", "kind", "metadata", "status"})
 COMPARED_METADATA = ("labels", "annotations")
 READERS = 8
+OURS = frozenset({"helm", MANAGER})
+"""Who writes a release: helm, and this program where it puts something back."""
+CONTROLLERS = frozenset({"kube-controller-manager"})
 Key = str | int
 
 
@@ -32,6 +37,7 @@ class Difference:
     path: tuple[Key, ...]
     words: str
     place: str
+    less: bool = False  # something that the release has is not there
 
     def __str__(self) -> str:
         return f"{self.place} {self.words}"
@@ -49,6 +55,12 @@ class Pair:
     def name(self) -> str:
         """Kind and name."""
         return f"{self.kept['kind']} {self.kept['metadata']['name']}"
+
+    @property
+    def edits(self) -> list[Difference]:
+        """What somebody changed by hand in it; none when it is gone."""
+        live = self.live or {}
+        return [one for one in differences(self.kept, live) if by_hand(one, live)] if live else []
 
 
 def resource_path(reader: Reader, item: Json, namespace: str, known: dict[str, Json]) -> str | None:
@@ -82,14 +94,42 @@ def missing(found: Sequence[Pair]) -> list[str]:
 
 def edited(found: Sequence[Pair]) -> list[str]:
     """What differs in the objects that are, in words."""
-    return [f"{pair.name}: {one}" for pair in found if pair.live for one in differences(pair.kept, pair.live)]
+    return [f"{pair.name}: {one}" for pair in found for one in pair.edits]
+
+
+def by_hand(one: Difference, live: Json) -> bool:
+    """Whether a person or their tool made this difference, and not the cluster with what helm itself sent."""
+    if one.less:
+        return True
+    owners = writers(live, one.path)
+    return not owners or bool(owners - OURS - CONTROLLERS)
+
+
+def writers(live: Json, path: tuple[Key, ...]) -> set[str]:
+    """Who wrote the field at `path`, or something below it, by the object's managedFields."""
+    entries = live["metadata"].get("managedFields") or []
+    return {e["manager"] for e in entries if e.get("subresource") != "status" and wrote(e["fieldsV1"], live, path)}
+
+
+def wrote(fields: Mapping[str, Any], live: Any, path: tuple[Key, ...]) -> bool:
+    """Whether `fields` (one writer's, in the API server's notation) reach to `path` of `live`."""
+    if not path or not fields:  # below what was asked for, or a value that is written as a whole
+        return True
+    key, rest = path[0], path[1:]
+    if isinstance(key, str):
+        below = fields.get(f"f:{key}")
+        return below is not None and key in live and wrote(below, live[key], rest)
+    for name, below in fields.items():
+        if name.startswith("k:") and json.loads(name[2:]).items() <= live[key].items():
+            return wrote(below, live[key], rest)
+    return False
 
 
 def differences(kept: Json, live: Json) -> list[Difference]:
     """Where `live` is not what `kept` says."""
     if kept["kind"] == "Secret":
         gone = [k for k in {**kept.get("data", {}), **kept.get("stringData", {})} if k not in live.get("data", {})]
-        return [Difference(("data", key), "is gone", f"data.{key}") for key in sorted(gone)]
+        return [Difference(("data", key), "is gone", f"data.{key}", less=True) for key in sorted(gone)]
     found: list[Difference] = []
     for name in COMPARED_METADATA:
         wanted = kept["metadata"].get(name) or {}
@@ -111,7 +151,7 @@ def of_key(
     if key in live:
         yield from compared(wanted, live[key], (*path, key), inner, exact=exact)
     elif not is_empty(wanted):
-        yield Difference((*path, key), "is gone", inner)
+        yield Difference((*path, key), "is gone", inner, less=True)
 
 
 def compared(wanted: Any, live: Any, path: tuple[Key, ...], place: str, *, exact: bool = False) -> Iterator[Difference]:
@@ -123,7 +163,8 @@ def compared(wanted: Any, live: Any, path: tuple[Key, ...], place: str, *, exact
             yield from of_key(value, live, path, place, key, exact=exact)
     elif isinstance(wanted, list) and isinstance(live, list):
         if len(wanted) != len(live):
-            yield Difference(path, f"has {len(live)} entries, the release has {len(wanted)}", place)
+            words = f"has {len(live)} entries, the release has {len(wanted)}"
+            yield Difference(path, words, place, less=len(live) < len(wanted))
             return
         for number, (one, other) in enumerate(zip(wanted, live, strict=True)):
             name = one.get("name", number) if isinstance(one, dict) else number
@@ -180,7 +221,7 @@ def put_back(api: Writer, target: Target, manifest: str) -> list[str]:
     """Put back what an upgrade leaves of edits by hand, such as entries added to a list; names what was changed."""
     changed = []
     for pair in pairs(api, target, manifest):
-        found = differences(pair.kept, pair.live) if pair.live and pair.kept["kind"] != "Secret" else []
+        found = pair.edits if pair.kept["kind"] != "Secret" else []
         if found:
             api.merge(pair.path, patch(pair.kept, found))
             changed.append(pair.name)

@@ -13,6 +13,9 @@ import uuid
 
 import pytest
 
+from playbook.actions import drift
+from playbook.kube import Reader
+from playbook.target import Target
 from testing.charts import MODES, Charts
 
 pytestmark = pytest.mark.kind
@@ -117,7 +120,19 @@ def secrets(context, namespace):
     }
 
 
-@pytest.mark.parametrize("mode", ["dev", "staging"])
+def edits(context, namespace):
+    """What differs between the release and its live objects, as a second deploy would look at it."""
+    manifest = run("helm", "--kube-context", context, "get", "manifest", "sharedinfra", "-n", namespace).stdout
+    reader = Reader(context)
+    try:
+        found = drift.pairs(reader, Target(context=context, namespace=namespace), manifest)
+    finally:
+        reader.close()
+    assert len(found) > 20
+    return [*drift.missing(found), *drift.edited(found)]
+
+
+@pytest.mark.parametrize("mode", ["dev", "staging", "prod"])
 def test_secrets_are_made_once_and_a_second_upgrade_changes_nothing(context, namespace, charts, mode):
     argv = ["helm", "--kube-context", context, "upgrade", "--install", *charts.arguments(mode, *charts.lab())]
     argv[argv.index("--namespace") + 1] = namespace
@@ -125,11 +140,12 @@ def test_secrets_are_made_once_and_a_second_upgrade_changes_nothing(context, nam
         run(*argv)
         first, made = versions(context, namespace), secrets(context, namespace)
         assert {"sharedinfra-postgres", "sharedinfra-redis", "sharedinfra-kafka"} <= made.keys()
-        assert ("sharedinfra-ca" in made) == (mode == "staging")
+        assert ("sharedinfra-ca" in made) == (mode != "dev")
         assert all(value for data in made.values() for value in data.values())
         run(*argv)
         assert versions(context, namespace) == first
         assert secrets(context, namespace) == made
+        assert edits(context, namespace) == [], "nobody edited anything by hand"
 
         run("helm", "--kube-context", context, "uninstall", "sharedinfra", "-n", namespace)
         assert secrets(context, namespace) == made, "the volumes stay, so must the passwords"

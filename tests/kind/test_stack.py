@@ -165,10 +165,13 @@ def test_what_was_edited_by_hand_is_named_and_put_back(sfmctl: Sfmctl, api: Writ
     apps, core = f"/apis/apps/v1/namespaces/{NAMESPACE}", f"/api/v1/namespaces/{NAMESPACE}"
     opa, endpoints = f"{apps}/deployments/sharedinfra-opa", f"{core}/configmaps/sharedinfra-endpoints"
     before = {path: api.get(path) or {} for path in (opa, endpoints)}
-    container = before[opa]["spec"]["template"]["spec"]["containers"][0]
-    more = container | {"env": [*container["env"], {"name": "BY_HAND", "value": "a value of its own"}]}
-    api.merge(opa, {"spec": {"replicas": 2, "template": {"spec": {"containers": [more]}}}})
-    api.merge(endpoints, {"data": {"BY_HAND": "x"}})
+    kubectl = ["kubectl", "--context", "kind-soma", "-n", NAMESPACE]
+    for edit in (
+        ["scale", "deployment", "sharedinfra-opa", "--replicas=2"],
+        ["set", "env", "deployment/sharedinfra-opa", "BY_HAND=a value of its own"],
+        ["patch", "configmap", "sharedinfra-endpoints", "--patch", json.dumps({"data": {"BY_HAND": "x"}})],
+    ):
+        subprocess.run([*kubectl, *edit], check=True, capture_output=True)
 
     seen = sfmctl.run("verify", *sfmctl.values, "--only", "release.live", "-o", "json")
     assert (seen.code, "SFM-HELM-009" in seen.out) == (3, True), seen.out

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from playbook.actions.drift import Pair, differences, edited, missing, patch
+from playbook.actions.drift import Pair, differences, edited, missing, patch, writers
 
 KEPT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -111,3 +111,52 @@ def test_what_is_gone_is_told_apart_from_what_was_edited() -> None:
     found = [Pair(KEPT, "/a", None), Pair(KEPT, "/b", scaled), Pair(KEPT, "/c", living())]
     assert missing(found) == ["Deployment opa"]
     assert edited(found) == ["Deployment opa: spec.replicas is 2, the release has 1"]
+
+
+def written(**by: dict[str, Any]) -> list[dict[str, Any]]:
+    """managedFields with what each manager wrote."""
+    return [
+        {"manager": name.replace("_", "-"), "operation": "Update", "fieldsV1": fields} for name, fields in by.items()
+    ]
+
+
+REPLICAS = {"f:spec": {"f:replicas": {}}}
+ENV = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"opa"}': {"f:env": {}}}}}}}
+
+
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [
+        ({"helm": REPLICAS}, False),  # an admission rewrote what helm sent
+        ({"kube_controller_manager": REPLICAS, "helm": ENV}, False),  # an autoscaler
+        ({"sfmctl": REPLICAS}, False),
+        ({"kubectl": REPLICAS, "helm": ENV}, True),
+        ({"helm": ENV}, True),  # nobody is known to have written it
+        ({}, True),
+    ],
+)
+def test_who_wrote_a_field_decides_whether_it_is_an_edit(by: dict[str, Any], told: bool) -> None:
+    live = living()
+    live["spec"]["replicas"] = 2
+    live["metadata"]["managedFields"] = written(**by)
+    assert bool(edited([Pair(KEPT, "/a", live)])) is told
+
+
+def test_an_entry_that_was_taken_out_is_an_edit_and_one_that_the_cluster_adds_is_none() -> None:
+    live = living()
+    live["metadata"]["managedFields"] = written(helm=ENV)
+    container(live)["env"].append({"name": "INJECTED", "value": "x"})
+    assert edited([Pair(KEPT, "/a", live)]) == []
+    container(live)["env"].clear()
+    assert edited([Pair(KEPT, "/a", live)])
+
+
+def test_the_writers_of_a_list_s_entry_are_found_by_its_key() -> None:
+    live = living()
+    live["metadata"]["managedFields"] = [
+        *written(helm=ENV),
+        {"manager": "kubelet", "operation": "Update", "subresource": "status", "fieldsV1": ENV},
+    ]
+    assert writers(live, ("spec", "template", "spec", "containers", 0, "env")) == {"helm"}
+    assert writers(live, ("spec", "template", "spec", "containers", 0, "env", 0, "value")) == {"helm"}
+    assert writers(live, ("spec", "template", "spec", "containers", 0, "image")) == set()
