@@ -180,21 +180,15 @@ class Writer:
 
     def _run(self) -> None:
         while (group := self._groups.get()) is not None:
-            for part in _parts(group):
+            parts = _parts(group)
+            for part in parts:
                 try:
                     answers = self._commit_part(part)
                 except Exception as bug:  # nobody may wait for ever: the group is refused, and every later one
                     log.exception("writer_failed")
                     self.failure = "the writer failed; restart the daemon"
                     answers = [(command, None, bug) for command in part]
-                self._answer(answers)
-            self._loop.call_soon_threadsafe(self._rest)
-
-    def _rest(self) -> None:
-        """On the loop: the thread is idle again."""
-        self._busy = False
-        self._rested.set()
-        self._consider()
+                self._answer(answers, last=part is parts[-1])
 
     def _commit_part(self, commands: list[Command]) -> list[Answer]:
         started = time.monotonic()
@@ -261,13 +255,13 @@ class Writer:
         if delta.cut is not None and self._on_cut is not None:
             self._on_cut(Cut(space, last, delta))
 
-    def _answer(self, answers: list[Answer]) -> None:
-        self._loop.call_soon_threadsafe(self._finish, answers, self.applied_seq)
+    def _answer(self, answers: list[Answer], *, last: bool) -> None:
+        self._loop.call_soon_threadsafe(self._finish, answers, self.applied_seq, last)
         if self._on_commit is not None:
             self._on_commit()
 
-    def _finish(self, answers: list[Answer], seq: int) -> None:
-        """On the loop: one wake-up for a whole group."""
+    def _finish(self, answers: list[Answer], seq: int, last: bool) -> None:
+        """On the loop: one wake-up for a whole group. After its `last` part the thread is idle again."""
         if seq > self.applied.seq:
             self.applied.advance(seq)
         self._room.set()
@@ -281,6 +275,10 @@ class Writer:
                 command.future.set_exception(Refused(E.STORE_DOWN, self.failure))
             else:
                 command.future.set_result(reply)
+        if last:
+            self._busy = False
+            self._rested.set()
+            self._consider()
 
 
 def _parts(commands: list[Command]) -> list[list[Command]]:

@@ -46,6 +46,8 @@ class Gatekeeper(_Interceptor):
         self._metrics = metrics
         self._unary = unary
         self._streams = streams
+        self._handlers: dict[str, Any] = {}
+        """Handlers by path: they never change, so each is looked up once."""
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: Any) -> Any:
         """Return the method's handler with CALL set, or one that refuses at once."""
@@ -62,7 +64,11 @@ class Gatekeeper(_Interceptor):
                 raise Refused(E.DENIED, "no rule admits this method")
             if rule is not None and not principal.may(rule.verb):
                 raise Refused(E.DENIED, f"principal {principal.name} lacks the verb {rule.verb}")
-            handler = await continuation(handler_call_details)
+            handler = self._handlers.get(path)
+            if handler is None:
+                handler = await continuation(handler_call_details)
+                if rule is not None:
+                    self._handlers[path] = handler
             if rule is not None:
                 (self._streams if method in STREAMING else self._unary).check()
         except Refused as refused:

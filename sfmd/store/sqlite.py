@@ -39,7 +39,8 @@ OLDEST = (3, 35, 0)
 BUSY_MS = 10_000
 PATIENCE_MS = 1_000
 """How long a write may wait for readers, once, before a WAL that has to be reset is left for later."""
-WRITER_CACHE_KIB, READER_CACHE_KIB = 32 * 1024, 4 * 1024
+WRITER_CACHE_KIB, READER_CACHE_KIB = 16 * 1024, 4 * 1024
+"""The writing connection's cache holds the heads of some 200,000 memories, the only pages that are met again."""
 ROWS_PER_STEP = (256, 64, 16, 4, 1)
 """Rows of one INSERT. Every step of SQLite gives the interpreter's lock away and waits to get it back, up to
 a switch interval when another thread computes; few large steps are what keeps writing quick beside a busy
