@@ -76,17 +76,20 @@ def write(folder: Path, reader: Reader, namespaces: Sequence[str], checks: Seque
 
 
 def logs(folder: Path, reader: Reader, base: str, pod: Json, values: Sequence[str]) -> list[Path]:
-    """The last lines of each container of one pod that is not ready, of the run before when it was restarted."""
+    """The last lines of each container of one pod that is not ready, and of its run before when it was restarted."""
     name, namespace, files = pod["metadata"]["name"], pod["metadata"]["namespace"], []
     for status in pod["status"].get("containerStatuses", []):
-        query = {"container": status["name"], "tailLines": LOG_LINES}
-        if status.get("restartCount"):
-            query["previous"] = "true"
-        try:
-            text = reader.text(f"{base}/pods/{name}/log", **query)
-        except Trouble as trouble:
-            text = f"no log: {trouble.what} {trouble.why}"
-        files.append(put(folder / namespace / "logs" / f"{name}.{status['name']}.log", scrubbed(text, values)))
+        for run, before in (("", {}), (".previous", {"previous": "true"})):
+            if before and not status.get("restartCount"):
+                continue
+            try:
+                text = reader.text(
+                    f"{base}/pods/{name}/log", container=status["name"], tailLines=LOG_LINES, **before
+                )  # fmt: skip
+            except Trouble as trouble:
+                text = f"no log: {trouble.what} {trouble.why}"
+            file = folder / namespace / "logs" / f"{name}.{status['name']}{run}.log"
+            files.append(put(file, scrubbed(text, values)))
     return files
 
 

@@ -6,10 +6,11 @@ says why it could not be determined (`error`), which is never the same as a fail
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
@@ -26,6 +27,8 @@ Verdicts = tuple[Status, str] | tuple[Status, str, str] | tuple[Status, str, str
 """Status and what was observed; then, where the probe knows better than the book, the code and the mending command."""
 
 PAUSE_S = 1.0
+GRACE_S = 2.0
+"""How long after the deadline a run still waits for what is about to end."""
 WORKERS = 8
 
 
@@ -33,7 +36,8 @@ WORKERS = 8
 class Probe:
     """What a check may use to look: the observer's read-only hands, a shell, and a client that can exec and forward.
 
-    `kept` is for what several checks of one run share and is dear to ask; take `lock` while asking.
+    `kept` is for what several checks of one run share and is dear to ask; take `lock` while asking. `deadline` is when
+    the whole run is over (monotonic).
     """
 
     target: Target
@@ -42,6 +46,7 @@ class Probe:
     shell: Shell
     extra: Mapping[str, Callable[[Probe, Mapping[str, Any]], Verdicts]] = field(default_factory=dict)
     attempt_s: float = 10.0
+    deadline: float = math.inf
     kept: dict[str, Any] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _writer: Writer | None = None
@@ -123,6 +128,22 @@ def blocked_by(spec: CheckSpec, results: Mapping[str, Check], roots: Mapping[str
     return None if blocking is None else roots.get(blocking, blocking)
 
 
+def started(slots: threading.Semaphore, work: Callable[..., Check], *arguments: Any) -> Future[Check]:
+    """`work` in a thread of its own, as soon as there is a slot. A thread that hangs does not keep the program alive,
+    which a pool's would do past every deadline."""
+    future: Future[Check] = Future()
+
+    def whole() -> None:
+        with slots:
+            try:
+                future.set_result(work(*arguments))
+            except BaseException as error:  # noqa: BLE001 - raised again where the result is taken
+                future.set_exception(error)
+
+    threading.Thread(target=whole, daemon=True).start()
+    return future
+
+
 def run(
     probe: Probe,
     specs: Sequence[CheckSpec],
@@ -132,35 +153,36 @@ def run(
     tell: Callable[[Check], None] = lambda check: None,
 ) -> list[Check]:
     """Run `specs` and return their records in their order; `tell` gets each as it is known."""
-    deadline = time.monotonic() + timeout_s
+    probe.deadline = time.monotonic() + timeout_s
     specs = [shown(spec, probe.target) for spec in specs]
     results: dict[str, Check] = {}
     roots: dict[str, str] = {}
     waiting = list(specs)
     running: dict[Future[Check], CheckSpec] = {}
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        while waiting or running:
-            for spec in list(waiting):
-                if any(n not in results for n in spec.needs if any(n == s.id for s in specs)):
-                    continue
-                waiting.remove(spec)
-                root = blocked_by(spec, results, roots)
-                if root is not None:
-                    roots[spec.id] = root
-                    done = record(probe, spec, Status.SKIP, f"because of {root}", "", "", time.monotonic(), 0)
-                    results[spec.id] = done
-                    tell(done)
-                    continue
-                running[pool.submit(run_one, probe, functions(spec.probe), spec, deadline)] = spec
-            if not running:
+    slots = threading.Semaphore(WORKERS)
+    while waiting or running:
+        for spec in list(waiting):
+            if any(n not in results for n in spec.needs if any(n == s.id for s in specs)):
                 continue
-            finished, _ = wait(running, timeout=max(0.0, deadline - time.monotonic()), return_when=FIRST_COMPLETED)
-            for future in finished:
-                results[running.pop(future).id] = future.result()
-                tell(results[next(reversed(results))])
-            if not finished and time.monotonic() >= deadline:
-                late(probe, [*running.values(), *waiting], results, timeout_s)
-                break
+            waiting.remove(spec)
+            root = blocked_by(spec, results, roots)
+            if root is not None:
+                roots[spec.id] = root
+                done = record(probe, spec, Status.SKIP, f"because of {root}", "", "", time.monotonic(), 0)
+                results[spec.id] = done
+                tell(done)
+                continue
+            running[started(slots, run_one, probe, functions(spec.probe), spec, probe.deadline)] = spec
+        if not running:
+            continue
+        finished, _ = wait(running, timeout=max(0.0, probe.deadline - time.monotonic()), return_when=FIRST_COMPLETED)
+        for future in finished:
+            results[running.pop(future).id] = future.result()
+            tell(results[next(reversed(results))])
+        if not finished and time.monotonic() >= probe.deadline:
+            late(probe, [*running.values(), *waiting], results, timeout_s)
+            wait(running, timeout=GRACE_S)  # what looks at the deadline itself can still tidy up
+            break
     explain(probe, specs, results)
     return [results[spec.id] for spec in specs]
 

@@ -60,3 +60,4 @@ def inside(
         return Answer(int(opened.returncode or 0), str(out), str(err))
     finally:
         opened.close()
+        opened.sock.shutdown()  # closing leaves the socket open when the other side closed first

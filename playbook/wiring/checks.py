@@ -158,7 +158,7 @@ def answers(probe: Probe) -> Mapping[str, Any]:
     """The Job's records, asked once a run."""
     with probe.lock:
         if ANSWERS not in probe.kept:
-            probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api)
+            probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
         found: Mapping[str, Any] = probe.kept[ANSWERS]
     return found
 

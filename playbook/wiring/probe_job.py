@@ -64,9 +64,12 @@ def described(reach: Reach, at: Endpoints) -> Job:
     )  # fmt: skip
 
 
-def run(reach: Reach, writer: Writer) -> Mapping[str, Any]:
-    """Run the Job and return its records by check; Trouble when it cannot start, Unknown when it gives no answer."""
-    one, deadline = described(reach, reach.endpoints()), time.monotonic() + WAIT_S
+def run(reach: Reach, writer: Writer, deadline: float) -> Mapping[str, Any]:
+    """Run the Job and return its records by check; Trouble when it cannot start, Unknown when it gives no answer.
+
+    deadline: when it is too late for an answer (monotonic).
+    """
+    one, deadline = described(reach, reach.endpoints()), min(deadline, time.monotonic() + WAIT_S)
     with job.running(reach, writer, one):
         text = job.said(writer, one, lambda: deadline - time.monotonic(), WHAT)
     if text is None:

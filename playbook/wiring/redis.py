@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from playbook.wiring.reach import Reach, ca_file
 ADMIN = "infra"
 TIMEOUT_S = 20
 BATCH = 500
+CHANGED = "soma.sh/users-changed"
 READS = frozenset({"PING", "ROLE", "SCAN"})
 """All that is sent while a plan is being made."""
 
@@ -126,7 +128,19 @@ def apply(reach: Reach, writer: Writer, at: Endpoints, password: str) -> str:
 
 
 def keep(writer: Writer, reach: Reach, lines: dict[str, str | None]) -> None:
-    """Merge lines into the Secret (None takes one away); the other applications' stay as they are."""
+    """Merge lines into the Secret (None takes one away); the other applications' stay as they are.
+
+    Then touch the nodes' pods, which makes each kubelet renew its copy now and not within the next minute: a node that
+    still read an old copy would take a user back that was taken away a moment ago.
+    """
+    merged(writer, reach, lines)
+    for pod in filter(None, nodes(reach, reach.endpoints())):
+        path = f"/api/v1/namespaces/{reach.target.namespace}/pods/{pod}"
+        writer.merge(path, {"metadata": {"annotations": {CHANGED: str(time.time_ns())}}})
+
+
+def merged(writer: Writer, reach: Reach, lines: dict[str, str | None]) -> None:
+    """The merge alone."""
     base = f"/api/v1/namespaces/{reach.target.namespace}/secrets"
     name = users_secret(reach)
     text = {k: v for k, v in lines.items() if v is not None}

@@ -49,14 +49,16 @@ def matrix(
     """
     from playbook import check
     from playbook.actions import registry
+    from sfmctl import sfmd_row
 
     wanted: tuple[str, ...] = INFRA_CATEGORIES
     if probe.target.app is not None:  # which images the nodes hold is the platform's affair, not an application's
         wanted = (*(c for c in INFRA_CATEGORIES if c != "images"), "app")
-    specs = [s for s in probe.book.checks.values() if s.category in wanted]
+    specs = [*(s for s in probe.book.checks.values() if s.category in wanted), sfmd_row.SPEC]
     chosen = check.selected(specs, only or [], skip or [])
     chosen = [replace(spec, attempts=max(spec.attempts, attempts)) for spec in chosen]
-    return check.run(probe, chosen, registry.probe, timeout_s=timeout_s)
+    functions = {sfmd_row.SPEC.probe: sfmd_row.probe}
+    return check.run(probe, chosen, lambda name: functions.get(name) or registry.probe(name), timeout_s=timeout_s)
 
 
 def after_play(aim: Target) -> list[Check]:

@@ -118,6 +118,17 @@ def stack(sfmctl: Sfmctl) -> None:
             subprocess.run([str(ADDONS), CONTEXT], capture_output=True, text=True, check=True, cwd=ROOT)
 
 
+LEDGER = "ledger"
+
+
+@pytest.fixture(scope="session")
+def ledger(stack: None, sfmctl: Sfmctl) -> Ran:
+    """An application that is wired for the tests of verify; each test leaves it as it was."""
+    ran = sfmctl.run("app", "wire", LEDGER, "--env", "dev", "--cluster", CLUSTER, "--yes", "-o", "json", timeout_s=400)
+    assert ran.code == 0, ran.err
+    return ran
+
+
 @pytest.fixture
 def api() -> Any:
     """A client of the cluster, for looking and for making trouble."""

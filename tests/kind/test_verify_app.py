@@ -24,10 +24,10 @@ from playbook.wiring import kafka_job, objects, postgres, redis, vault
 from playbook.wiring.secrets import Sealed
 from testing.terminal import typed
 from testing.wired import Wired
-from tests.kind.conftest import CLUSTER, CONTEXT, NAMESPACE, ROOT, Ran, Sfmctl
+from tests.kind.conftest import CLUSTER, CONTEXT, LEDGER, NAMESPACE, ROOT, Ran, Sfmctl
 
 pytestmark = pytest.mark.kind
-APP = "ledger"
+APP = LEDGER
 SPACE = f"/api/v1/namespaces/{APP}"
 APPS = f"/apis/apps/v1/namespaces/{APP}"
 NODE = f"{CLUSTER}-control-plane"
@@ -226,15 +226,8 @@ FAULTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def wired(stack: None, sfmctl: Sfmctl) -> Ran:
-    ran = sfmctl.run("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes", "-o", "json", timeout_s=400)
-    assert ran.code == 0, ran.err
-    return ran
-
-
 @pytest.fixture
-def scene(wired: Ran, sfmctl: Sfmctl) -> Iterator[Scene]:
+def scene(ledger: Ran) -> Iterator[Scene]:
     with Wired.on(CONTEXT, APP) as app:
         yield Scene(app)
 
@@ -298,7 +291,7 @@ def test_a_fault_turns_its_row_red_and_its_hint_mends_it(fault: Fault, scene: Sc
         raise
 
 
-def test_after_all_of_it_the_whole_matrix_is_green(wired: Ran, sfmctl: Sfmctl) -> None:
+def test_after_all_of_it_the_whole_matrix_is_green(ledger: Ran, sfmctl: Sfmctl) -> None:
     ran, rows = verify(sfmctl)
     assert ran.code == 0, {n: (r["observed"], r["hint"]) for n, r in rows.items() if r["status"] in ("fail", "error")}
     asked = {name for name, row in rows.items() if row["status"] in ("pass", "warn")}

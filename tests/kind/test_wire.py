@@ -1,7 +1,6 @@
 """Two applications wired side by side on a real cluster: each has what is its own, and nothing of the other's.
 
-The cluster is the one in SFM_TEST_CLUSTER, which has the infrastructure and the External Secrets Operator already, else
-`soma`, brought up here. Tests build on each other in their order, because a wire-up is made once and then looked at.
+Both are wired once; each test makes what it reads, and the last takes one of them away for good.
 """
 
 from __future__ import annotations
@@ -318,6 +317,10 @@ def test_unwire_takes_access_and_keeps_data_and_wire_gives_it_back(
     from playbook.trouble import Unknown
 
     had, token = orders.secret, orders.token()
+    with orders.database() as mine, billing.cache() as theirs:
+        mine.execute("create table if not exists kept (id int primary key, body text)")
+        mine.execute("insert into kept values (1, 'orders') on conflict do nothing")
+        theirs.set("billing:secret", "1")
     gone = app_run(sfmctl, "app", "unwire", "orders", "--yes")
     assert gone.code == 0, gone.err
     with pytest.raises(psycopg.OperationalError), orders.database(secret=had):

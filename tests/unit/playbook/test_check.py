@@ -182,3 +182,19 @@ def test_the_row_on_workloads_steps_back_for_a_server_that_failed(
     specs = [replace(spec("vault"), params={"component": "vault"}), spec("pods")]
     found = run(probe, specs, {"vault": lambda: (server, "sealed"), "pods": lambda: (Status.FAIL, "vault-0 not ready")})
     assert (found["pods"].status, found["pods"].observed) == expected
+
+
+def test_a_check_that_hangs_does_not_hold_up_the_end(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "GRACE_S", 0.0)
+    let_go, ended = threading.Event(), threading.Event()
+
+    def hang() -> Verdicts:
+        let_go.wait(60)
+        ended.set()
+        return Status.PASS, "too late"
+
+    found = run(probe, [spec("a")], {"a": hang}, timeout_s=0.2)
+    assert not ended.is_set()
+    assert (found["a"].status, found["a"].hint.partition(":")[0]) == (Status.ERROR, "SFM-CLI-025")
+    let_go.set()
+    assert ended.wait(60)

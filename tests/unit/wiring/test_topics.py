@@ -6,7 +6,7 @@ import pytest
 
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring.application import application
-from playbook.wiring.kafka_job import answer, topics_request
+from playbook.wiring.kafka_job import done, topics_request
 from playbook.wiring.topics import changes, wanted
 
 APP = application("shop", "dev")
@@ -55,10 +55,30 @@ def test_what_cannot_be_changed_is_told_and_left(dev, field, value, code):
 
 def test_the_jobs_answer_is_found_among_the_clients_own_lines():
     noise = "%6|1.2|BGQUEUE|sfmctl| [thrd:background]: Purging 1 unserved events"
-    assert answer('{"done": ["user shop"]}\n' + noise + "\n") == ["user shop"]
+    assert done('{"done": ["user shop"]}\n' + noise + "\n") == ["user shop"]
     with pytest.raises(Trouble) as refused:
-        answer(noise + '\n{"error": "TOPIC_AUTHORIZATION_FAILED"}\n')
+        done(noise + '\n{"error": "TOPIC_AUTHORIZATION_FAILED"}\n')
     assert refused.value.code == "SFM-KAF-010"
     with pytest.raises(Unknown) as silent:
-        answer(noise)
+        done(noise)
     assert silent.value.code == "SFM-APP-011"
+
+
+def test_both_jobs_are_what_pod_security_restricted_admits(staging):
+    from playbook.target import Target
+    from playbook.wiring import job, kafka_job, probe_job
+    from playbook.wiring.reach import Reach
+
+    reach = Reach(Target(app=APP), None)
+    for one in (kafka_job.described(reach), probe_job.described(reach, staging)):
+        made = job.manifest(reach, one)
+        pod = made["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        assert made["spec"]["backoffLimit"] == 0 and made["spec"]["activeDeadlineSeconds"] <= 90
+        assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["seccompProfile"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }  # fmt: skip
+        assert {v["name"] for v in pod["volumes"]} == {m["name"] for m in container["volumeMounts"]}
+        assert one.module in container["command"]
+        assert not pod["automountServiceAccountToken"]
