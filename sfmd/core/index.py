@@ -170,8 +170,9 @@ class Index:
         present = used is state.scoring and at >= state.seq
         plan = self._plan(state, used, at, present)
         if state.tail_n:
-            tail = state.tail.block(state.tail_n)
-            scan.run(tail, self._tail_base(state, used), self._tail_matches(state, ask.where), plan)
+            if state.tail_block is None:
+                state.tail_block = state.tail.block(state.tail_n)
+            scan.run(state.tail_block, self._tail_base(state, used), self._tail_matches(state, ask.where), plan)
         else:
             scan.run(None, _NOTHING, None, plan)
         return Found(

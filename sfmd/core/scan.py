@@ -159,8 +159,8 @@ class Scan:
             self.best.floor = 2.0 ** min(least, 1.0) * (1.0 - 1e-6) if least > -1000.0 else 0.0
 
     def _tail(self, block: Block, rest: F64, matches: Bool | None) -> None:
-        """Score the unsorted tail; `rest` is all of L but the similarity, relative to the reference."""
-        ask = self.ask
+        """Score the unsorted tail; `rest` is all of L but the similarity, relative to the reference: 0 at most."""
+        ask, best = self.ask, self.best
         seen = (block.seq <= ask.seq) & (block.ended > ask.seq)
         if matches is not None:
             seen &= matches
@@ -169,16 +169,18 @@ class Scan:
         self.bytes_touched += rows.size * block.v.shape[1] * 4
         if rows.size == 0:
             return
-        whole = rows.size == len(block)
-        d = np.vecdot(block.v if whole else block.v[rows], ask.q).astype(np.float64)
-        worth = np.exp2((rest if whole else rest[rows]) / ask.scoring.beta)
-        slack = 1e-6 + 2.0**-47 * (abs(self._reference) + float(np.abs(rest).max() if np.isfinite(rest).all() else 1e9))
+        v = block.v
+        if rows.size < len(block):
+            v, rest = v[rows], rest[rows]
+        lowest = float(rest.min())
+        slack = 1e-6 + 2.0**-47 * (abs(self._reference) + (-lowest if lowest > -math.inf else 1e9))
         eps = slack / ask.scoring.beta
+        d = np.vecdot(v, ask.q).astype(np.float64)
+        worth = np.exp2(rest / ask.scoring.beta)
+        best.offer(highest((d - self._error) * worth * (1.0 - eps), best.k))
         upper = (d + self._error) * worth * (1.0 + eps)
-        keep = (upper >= self.best.floor) & (d > -self._error)
-        lower = np.maximum((d - self._error) * worth * (1.0 - eps), 0.0)
-        self._tail_found = (block, rows[keep], upper[keep])
-        self.best.offer(highest(lower[keep], ask.k))
+        near = (upper >= best.floor).nonzero()[0]
+        self._tail_found = (block, rows[near], upper[near])
 
     def _segments(self, plan: Plan, levels: list[float]) -> None:
         """Walk the parts' blocks by falling limit; `levels`: each part's best key, relative to the reference."""

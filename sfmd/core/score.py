@@ -86,5 +86,6 @@ def half_lives(half_life: I16 | NDArray[np.integer], scoring: Scoring) -> F64:
 
 def ages_in_half_lives(t_s: F64, half_life: I16 | NDArray[np.integer], scoring: Scoring, now_s: float) -> F64:
     """max(0, now - t) / tau over float64[N]."""
-    out: F64 = np.maximum(0.0, now_s - t_s) / half_lives(half_life, scoring)
+    tau = half_lives(half_life, scoring) if len(scoring.half_life_s) > 1 else scoring.half_life_s[0]
+    out: F64 = np.maximum(0.0, now_s - t_s) / tau
     return out

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sfmd.core.columns import Columns
 from sfmd.core.model import F64, Scoring
-from sfmd.core.segment import Segment
+from sfmd.core.segment import Block, Segment
 from sfmd.core.tail import Tail
 from sfmd.core.view import Plan
 
@@ -22,5 +22,6 @@ class State:
     tail_n: int
     live: int
     plan: Plan | None = None
+    tail_block: Block | None = None
     tail_base: F64 | None = None
     tail_columns: Columns | None = None
