@@ -206,16 +206,17 @@ class Scan:
             self._block(n, spans[at])
 
     def _mask(self, segment: Segment) -> Bool | None:
-        """bool[N] for the filter and for visibility, or None when every row of the segment is to be looked at."""
+        """bool[N] for the filter and for reads of the past, or None when every row of the segment is to be looked at.
+        Rows that have ended by now are left out of the candidates: a mask costs a pass over all rows."""
         ask = self.ask
-        hidden = segment.n_ended > 0 or ask.seq < segment.max_seq
-        if not hidden and ask.where is None:
+        past = ask.seq < segment.max_seq
+        if not past and ask.where is None:
             return None
         key = id(segment)
         if key not in self._masks:
             data = segment.data
             mask = data.columns.mask(ask.where, data.t_s) if ask.where else np.ones(len(data), dtype=bool)
-            if hidden:
+            if past:
                 mask &= (data.seq <= ask.seq) & (data.ended > ask.seq)
             self._masks[key] = mask
         return self._masks[key]
@@ -243,6 +244,8 @@ class Scan:
             p = self._products(part, low, high)
             raised = sound and self.best.floor == 0.0 and p.size > 2 * self.best.k
             if raised:
+                if part.segment.n_ended:
+                    p[part.segment.data.ended[low:high] <= self.ask.seq] = -1.0
                 self._raise(highest(p, self.best.k), factor)
                 least = self._least(factor)
             rows = (p >= least).nonzero()[0]
@@ -253,11 +256,15 @@ class Scan:
             rows, p = rows[near], p[near]
         if rows.size == 0:
             return
-        self._found.append((part.segment.data, factor, rows + low, p, self.best.floor))
+        rows = rows + low
+        if part.segment.n_ended:
+            living = (part.segment.data.ended[rows] > self.ask.seq).nonzero()[0]
+            rows, p = rows[living], p[living]
+        self._found.append((part.segment.data, factor, rows, p, self.best.floor))
         if sound and not raised:
             self._raise(highest(p, self.best.k), factor)
         elif not raised:
-            self.best.offer(highest(self._lower_by_age(part, rows + low, p), self.best.k))
+            self.best.offer(highest(self._lower_by_age(part, rows, p), self.best.k))
 
     def _by_heads(self, part: Part, span: Span, high: int, rows: I64 | None, least: float) -> I64 | None:
         """Of a block's rows up to high (relative to its low; None: all) those that their heads do not rule out; `rows`
