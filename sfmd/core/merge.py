@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 TAIL_ROWS = 1024
 PERSIST_ROWS = 16384
-HEADS_ROWS = 131_072
-"""Below this many rows a scan is short, and half as much memory again is not worth what heads save."""
+HEADS_FROM_BYTES = 2**27
+"""Below this many bytes of vectors a scan is short, and half as much memory again is not worth what heads save."""
 ENDED_SHARE = 0.25
 MISORDERED_SHARE = 0.25
 
@@ -47,7 +47,7 @@ def step(index: Index, *, idle: bool) -> bool:
 def _make_heads(segments: Sequence[Segment]) -> bool:
     """Heads for one large live segment that has not been looked at yet; False when there is none."""
     for segment in segments:
-        if len(segment) >= HEADS_ROWS and segment.dead_by == NEVER and not segment.heads_tried:
+        if segment.data.v.nbytes >= HEADS_FROM_BYTES and segment.dead_by == NEVER and not segment.heads_tried:
             segment.heads = heads_of(segment.data.v)
             segment.heads_tried = True
             return True

@@ -30,7 +30,7 @@ def leaning(seed: int, n: int, dim: int, slope: float) -> np.ndarray:
 @pytest.fixture
 def small_heads(monkeypatch):
     """Heads for segments of any size."""
-    monkeypatch.setattr(merge, "HEADS_ROWS", 1000)
+    monkeypatch.setattr(merge, "HEADS_FROM_BYTES", 100_000)
 
 
 def settled(world, low=0, high=None) -> Index:
