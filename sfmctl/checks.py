@@ -13,6 +13,7 @@ from sfmctl.fault import Fault
 if TYPE_CHECKING:
     from playbook.model import Check
 
+LONGEST = 3
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim", "error": "magenta"}
 
 
@@ -44,8 +45,15 @@ def show(checks: Sequence[Check], output: render.Output, kind: str, took_ms: int
         kind,
         json_body=lambda: body(checks, took_ms, exit_code),
         short_rows=lambda: [(c.status.value, c.id, c.observed, c.hint) for c in checks],
-        tables=lambda: [*check_tables(checks), f"{took_ms / 1000:.1f} s"],
+        tables=lambda: [*check_tables(checks), where_time_went(checks, took_ms)],
     )
+
+
+def where_time_went(checks: Sequence[Check], took_ms: int) -> str:
+    """How long all of it took, and the rows that took longest; they run side by side, so they do not add up to it."""
+    longest = sorted(checks, key=lambda c: c.duration_ms, reverse=True)[:LONGEST]
+    rows = ", ".join(f"{c.id} {c.duration_ms / 1000:.1f} s" for c in longest if c.duration_ms >= 100)
+    return f"{took_ms / 1000:.1f} s" + (f"; longest: {rows}" if rows else "")
 
 
 def body(checks: Sequence[Check], took_ms: int, exit_code: int) -> dict[str, Any]:

@@ -69,9 +69,11 @@ def run(reach: Reach, writer: Writer, deadline: float) -> Mapping[str, Any]:
 
     deadline: when it is too late for an answer (monotonic).
     """
-    one, deadline = described(reach, reach.endpoints()), min(deadline, time.monotonic() + WAIT_S)
+    one, until = described(reach, reach.endpoints()), min(deadline, time.monotonic() + WAIT_S)
     with job.running(reach, writer, one):
-        text = job.said(writer, one, lambda: deadline - time.monotonic(), WHAT)
+        text = job.said(writer, one, lambda: until - time.monotonic(), WHAT)
+    if text is None and until == deadline:
+        raise Unknown("SFM-CLI-025", f"{WHAT} did not end before the whole run had to")
     if text is None:
         raise Unknown("SFM-APP-013", f"{WHAT} did not end in time, or has no pod")
     return records(text)

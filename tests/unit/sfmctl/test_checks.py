@@ -1,6 +1,7 @@
 """One record, four renderings: nothing that one of them says is missing from another."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -97,3 +98,10 @@ def test_junit_has_an_error_before_any_check(tmp_path: Path) -> None:
 )
 def test_the_exit_code_follows_from_the_records_alone(records: list[Check], fail_on: str, code: Exit) -> None:
     assert worst(check_exits(records, packaged(), fail_on)) == code
+
+
+def test_the_table_says_where_the_time_went() -> None:
+    took = {"a": 50, "b": 2500, "c": 300, "d": 150, "e": 120}
+    rows = [replace(ALL[0], id=name, duration_ms=ms) for name, ms in took.items()]
+    assert checks.where_time_went(rows, 2600) == "2.6 s; longest: b 2.5 s, c 0.3 s, d 0.1 s"
+    assert checks.where_time_went([], 40) == "0.0 s"
