@@ -153,8 +153,11 @@ class SqliteDatabase:
         return self._writer is not None and self._writer.raw.in_transaction
 
     def insert_many(self, cursor: Cursor, statement: Statement, rows: Sequence[tuple[Any, ...]]) -> None:
+        if len(rows) == 1:
+            cursor.execute(statement.sql, rows[0])
+            return
         start = 0
-        for size in ROWS_PER_STEP:
+        for size in ROWS_PER_STEP if rows else ():
             while len(rows) - start >= size:
                 part = rows[start : start + size]
                 cursor.execute(_widened(statement.sql, size), list(chain.from_iterable(part)))
