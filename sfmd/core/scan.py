@@ -30,8 +30,8 @@ from sfmd.core.view import BLOCK_ROWS_MAX, FLOOR, Part, Plan, Span
 
 GATHER_BELOW = 0.3
 """Share of a block's rows that pass the filter below which they are gathered rather than scanned with the others."""
-HEADS_FROM_ROWS = 512
-"""Blocks (or what is left of them) shorter than this are read whole: two passes cost more calls than one."""
+HEADS_FROM_ROWS = 4096
+"""Blocks (or what is left of them) shorter than this are read whole: turning the query costs as much as that saves."""
 HEADS_AGAIN = 1.1
 """After a block whose heads ruled out too little, the similarity that a block's best row needs must have grown by this
 much for heads to be asked again."""

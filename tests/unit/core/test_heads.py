@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sfmd.core import heads as heads_module
-from sfmd.core import merge
+from sfmd.core import merge, scan
 from sfmd.core.heads import CHUNK_ROWS, heads_of
 from sfmd.core.index import Index
 from sfmd.core.model import MetaCondition, Scoring, Where
@@ -29,8 +29,9 @@ def leaning(seed: int, n: int, dim: int, slope: float) -> np.ndarray:
 
 @pytest.fixture
 def small_heads(monkeypatch):
-    """Heads for segments of any size."""
+    """Heads for segments of a few thousand rows, asked for short blocks too."""
     monkeypatch.setattr(merge, "HEADS_FROM_BYTES", 100_000)
+    monkeypatch.setattr(scan, "HEADS_FROM_ROWS", 512)
 
 
 def settled(world, low=0, high=None) -> Index:
