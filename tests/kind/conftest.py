@@ -175,3 +175,15 @@ def versions(api: Writer) -> dict[str, tuple[str, str]]:
             version = meta.get("generation" if resource["kind"] in LIVELY else "resourceVersion", "")
             found[key] = (meta.get("uid", ""), str(version))
     return found
+
+
+def settled(api: Writer, within_s: float = 180) -> dict[str, tuple[str, str]]:
+    """`versions`, once two looks agree and no pod is on its way out: what a change before left under way is over."""
+    deadline, before = time.monotonic() + within_s, versions(api)
+    while True:
+        time.sleep(2)
+        now, pods = versions(api), api.items(f"/api/v1/namespaces/{NAMESPACE}/pods")
+        if now == before and not any(pod["metadata"].get("deletionTimestamp") for pod in pods):
+            return now
+        assert time.monotonic() < deadline, sorted(set(now.items()) ^ set(before.items()))
+        before = now

@@ -24,7 +24,7 @@ import yaml
 from playbook.actions.images import canonical
 from playbook.kube import Writer
 from testing.screen import INTERRUPT, Terminal
-from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, only, versions
+from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, only, settled, versions
 
 pytestmark = pytest.mark.kind
 RAFT = {"server": "raft", "replicas": 1, "persistence": {"size": "1Gi", "ephemeral": False}}
@@ -214,7 +214,7 @@ def test_on_a_small_terminal_what_is_waited_for_is_drawn_over(sfmctl: Sfmctl, tm
 def test_dry_runs_write_nothing(sfmctl: Sfmctl, api: Writer, tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("opa: {replicas: 2}\n")
-    before = versions(api)
+    before = settled(api)
     for command in (
         ["deploy", *sfmctl.values, "-f", str(values)],
         ["up", *sfmctl.values, "-f", str(values)],
