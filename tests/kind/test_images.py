@@ -66,7 +66,7 @@ def mirror(sfmctl: Sfmctl, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with Registry(folder) as registry:
         registry.add("somewhere/elsewhere/opa", "1", folder / "opa.tar")
         yield registry
-    docker("rmi", IMAGE)
+        docker("rmi", IMAGE, f"{registry.address}/somewhere/{IMAGE}")
 
 
 def test_an_image_comes_from_a_mirror_and_arrives_on_every_node(
