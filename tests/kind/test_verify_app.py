@@ -138,7 +138,7 @@ def unseal_key() -> str:
     """The key of the dev server, which says it once when it starts."""
     with contextlib.closing(Writer(CONTEXT)) as api:
         log = api.text(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-vault-0/log")
-    return re.findall(r"^Unseal Key: (\S+)$", log, re.MULTILINE)[-1]
+    return str(re.findall(r"^Unseal Key: (\S+)$", log, re.MULTILINE)[-1])
 
 
 def vault_sealed(scene: Scene) -> None:
@@ -257,7 +257,7 @@ def explained(row: Row, root: str) -> bool:
         return True
     why = row["observed"]
     not_there = why.startswith(("the release has no ", "not deployed: "))
-    return row["status"] == "skip" and (not_there or why.partition(":")[0] == f"because of {root}")
+    return bool(row["status"] == "skip") and (not_there or why.partition(":")[0] == f"because of {root}")
 
 
 def repair(sfmctl: Sfmctl) -> None:
