@@ -287,7 +287,7 @@ def test_a_fault_turns_its_row_red_and_its_hint_mends_it(fault: Fault, scene: Sc
             done = typed(command, env=environment(sfmctl), cwd=ROOT, answers=scene.answers)
             assert done.code == 0, f"{command}\n{done.screen}"
         ran, rows = verify(sfmctl, "--only", fault.row)
-        assert ran.code == 0, {name: (row["observed"], row["hint"]) for name, row in rows.items()}
+        assert ran.code == 0, [(n, r["observed"]) for n, r in rows.items() if r["status"] in ("fail", "error")]
         assert rows[fault.row]["status"] == "pass"
     except BaseException:
         repair(sfmctl)
