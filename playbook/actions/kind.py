@@ -90,7 +90,11 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
     if now == "stopped":
         return start(hands)
     if now == "no-context":
-        hands.shell.run(["kind", "export", "kubeconfig", "--name", target.cluster, *kubeconfig], timeout_s=30)
+        try:
+            hands.shell.run(["kind", "export", "kubeconfig", "--name", target.cluster, *kubeconfig], timeout_s=30)
+        except CommandFailed as failed:
+            raise Trouble("SFM-KIND-002", "the cluster that is there has no kubeconfig to give: it was never made whole",
+                          why=failed.gist, next_step="sfmctl cluster create --recreate (deletes it)") from failed  # fmt: skip
         return f"wrote the context {target.context}"
     image = ["--image", target.node_image] if target.node_image else []
     flag = marker(target.state, target.cluster)
@@ -145,16 +149,18 @@ def clean_up(hands: Hands, flag: Path) -> None:
 
     The engine goes on making a container whose client was cut off, so one may appear after the first delete.
     """
-    shell, deadline = Shell(env=hands.shell.env), time.monotonic() + CLEANING_S
-    shell.run(["kind", "delete", "cluster", "--name", hands.target.cluster], timeout_s=60)
-    quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < STRAGGLER_S:
+    shell, cluster, deadline = Shell(env=hands.shell.env), hands.target.cluster, time.monotonic() + CLEANING_S
+    quiet_since = None
+    while quiet_since is None or time.monotonic() - quiet_since < STRAGGLER_S:
         if time.monotonic() > deadline:
             hands.tell("something of the cluster keeps coming back: the next run takes it away")
             return
-        if containers(shell, hands.target.cluster):
-            shell.run(["kind", "delete", "cluster", "--name", hands.target.cluster], timeout_s=60)
-            quiet_since = time.monotonic()
+        try:
+            if quiet_since is None or containers(shell, cluster):
+                shell.run(["kind", "delete", "cluster", "--name", cluster], timeout_s=60)
+                quiet_since = time.monotonic()
+        except (CommandFailed, Unknown):  # a container that is just being made, or just went, refuses a question
+            quiet_since = None
         time.sleep(0.3)
     flag.unlink(missing_ok=True)
 

@@ -131,7 +131,10 @@ def redis_password_changed(scene: Scene) -> None:
 
 
 def broker_hangs(scene: Scene) -> None:
-    subprocess.run(["docker", "exec", NODE, "pkill", "-STOP", "-f", "kafka.Kafka"], check=True, capture_output=True)
+    pod = scene.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-kafka-0")
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    stop = "kill -STOP $(ctr -n k8s.io tasks ls | awk -v id=$0 '$1 == id {print $2}')"
+    subprocess.run(["docker", "exec", NODE, "sh", "-c", stop, container], check=True, capture_output=True)
 
 
 def unseal_key() -> str:
