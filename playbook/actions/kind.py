@@ -93,8 +93,9 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
         try:
             hands.shell.run(["kind", "export", "kubeconfig", "--name", target.cluster, *kubeconfig], timeout_s=30)
         except CommandFailed as failed:
-            raise Trouble("SFM-KIND-002", "the cluster that is there has no kubeconfig to give: it was never made whole",
-                          why=failed.gist, next_step="sfmctl cluster create --recreate (deletes it)") from failed  # fmt: skip
+            what = "the cluster that is there has no kubeconfig to give: it was never made whole"
+            anew = "sfmctl cluster create --recreate (deletes it)"
+            raise Trouble("SFM-KIND-002", what, why=failed.gist, next_step=anew) from failed
         return f"wrote the context {target.context}"
     image = ["--image", target.node_image] if target.node_image else []
     flag = marker(target.state, target.cluster)
