@@ -37,6 +37,10 @@ def database(env: Env, asked: Mapping[str, Any]) -> Found:
             row = connection.execute("select 1, current_user::text, current_database()::text").fetchone()
             if row != (1, app, app):
                 return FAIL, f"logged in as {row and row[1:]}, wanted role and database {app}", "SFM-DB-003"
+            # Pgpool lends out sessions that were opened before: one that answers does not say that a new one would.
+            may = connection.execute("select rolcanlogin from pg_roles where rolname = current_user").fetchone()
+            if may != (True,):
+                return FAIL, f"the role {app} may not log in", "SFM-DB-004"
             marker = secrets.token_hex(8)
             connection.execute("create table if not exists sfmctl_verify (marker text)")
             connection.execute("insert into sfmctl_verify values (%s)", (marker,))

@@ -63,10 +63,11 @@ def mirror(sfmctl: Sfmctl, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     opa = next(image["ref"] for image in images if "opa" in image["ref"])
     folder = tmp_path_factory.mktemp("registry")
     docker("save", "--output", str(folder / "opa.tar"), opa)
+    docker("rmi", "--force", IMAGE)  # a run that was cut off may have left it
     with Registry(folder) as registry:
         registry.add("somewhere/elsewhere/opa", "1", folder / "opa.tar")
         yield registry
-        docker("rmi", IMAGE, f"{registry.address}/somewhere/{IMAGE}")
+        docker("rmi", "--force", IMAGE, f"{registry.address}/somewhere/{IMAGE}")
 
 
 def test_an_image_comes_from_a_mirror_and_arrives_on_every_node(

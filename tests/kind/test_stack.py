@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -24,7 +25,7 @@ import yaml
 from playbook.actions.images import canonical
 from playbook.kube import Writer
 from testing.screen import INTERRUPT, Terminal
-from tests.kind.conftest import NAMESPACE, ROOT, Ran, Sfmctl, only, settled, versions
+from tests.kind.conftest import CONTEXT, NAMESPACE, ROOT, Ran, Sfmctl, only, settled, versions
 
 pytestmark = pytest.mark.kind
 RAFT = {"server": "raft", "replicas": 1, "persistence": {"size": "1Gi", "ephemeral": False}}
@@ -140,6 +141,15 @@ def test_a_second_up_changes_nothing(sfmctl: Sfmctl, api: Writer) -> None:
     assert ran.document["changed"] == 0
     assert versions(api) == before
     assert release_revision() == 1
+
+
+def test_helm_asks_each_server_from_inside_the_cluster() -> None:
+    argv = ["helm", "--kube-context", CONTEXT, "-n", NAMESPACE, "test", "sharedinfra", "--timeout", "3m"]
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    suites = re.findall(r"^TEST SUITE: +sharedinfra-test-(\S+)$", ran.stdout, re.MULTILINE)
+    assert sorted(suites) == ["etcd", "kafka", "opa", "postgres", "prometheus", "redis", "vault"]
+    assert ran.stdout.count("Phase:          Succeeded") == len(suites)
 
 
 def test_a_dev_vault_that_forgot_its_auth_is_told_again(sfmctl: Sfmctl, api: Writer) -> None:
