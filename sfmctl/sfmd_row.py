@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 import secrets
 import tempfile
 import time
@@ -50,6 +49,7 @@ def probe(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         return Status.SKIP, f"not deployed: no Service labelled {LABEL} in {', '.join(places(probe))}"
     name, namespace = found["metadata"]["name"], found["metadata"]["namespace"]
     try:
+        from sfmd.private_file import write_private
         from sfmd.rpc.client import CallFailed, Client, Profile
     except ImportError as missing:
         return Status.ERROR, f"the gRPC client is not installed ({missing.name})", "SFM-CLI-005"
@@ -59,14 +59,15 @@ def probe(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     target = probe.target
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        files = {key: private(folder / key, value) for key, value in access.items()}
+        for key, value in access.items():
+            write_private(folder / key, value)
         try:
             pod = pods_of(probe.seen.reader, namespace, name)[0]
         except Unknown as away:
             return Status.FAIL, f"{away.what}: {away.why}", "SFM-SFMD-001"
         port = stack.enter_context(tunnel(Way(target.context, target.kubeconfig, namespace), pod, PORT))
-        profile = Profile(address=f"127.0.0.1:{port}", ca_file=files["ca.crt"], token_file=files["token"],
-                          server_name="localhost")  # fmt: skip
+        profile = Profile(address=f"127.0.0.1:{port}", ca_file=str(folder / "ca.crt"),
+                          token_file=str(folder / "token"), server_name="localhost")  # fmt: skip
         client = stack.enter_context(Client(profile)).within(CALL_S)
         try:
             state = client.health()
@@ -94,13 +95,6 @@ def secret(probe: Probe, namespace: str, name: str) -> dict[str, bytes] | None:
     kept = (probe.seen.reader.get(f"/api/v1/namespaces/{namespace}/secrets/{name}") or {}).get("data") or {}
     wanted = ("token", "ca.crt")
     return {key: base64.b64decode(kept[key]) for key in wanted} if all(kept.get(key) for key in wanted) else None
-
-
-def private(path: Path, value: bytes) -> str:
-    """A file that only this user reads."""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-        out.write(value)
-    return str(path)
 
 
 def round_trips_ms(client: Client) -> list[float]:

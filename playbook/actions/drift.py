@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
+from playbook.actions.chart import documents
 from playbook.check import Probe, Verdicts
 from playbook.kube import MANAGER, Json, Reader, Writer
 from playbook.model import Status
@@ -79,8 +78,7 @@ def resource_path(reader: Reader, item: Json, namespace: str, known: dict[str, J
 def pairs(reader: Reader, target: Target, manifest: str) -> list[Pair]:
     """Every object of a release's manifest beside the one that lives."""
     known: dict[str, Json] = {}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    items = [item for item in yaml.load_all(manifest, Loader=loader) if item]
+    items = documents(manifest)
     paths = [resource_path(reader, item, target.namespace, known) for item in items]
     with ThreadPoolExecutor(max_workers=READERS) as pool:
         lives = list(pool.map(lambda path: reader.get(path) if path else None, paths))

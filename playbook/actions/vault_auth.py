@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from playbook.actions import vault
+from playbook.actions.asking import absent
 from playbook.check import Probe, Verdicts
 from playbook.kube import Reader
 from playbook.model import Status
@@ -84,7 +85,7 @@ def probe(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """Whether Kubernetes auth is on."""
     target, reader = probe.target, probe.seen.reader
     if not runs_vault(reader, target):
-        return Status.SKIP, "the release has no Vault (switched off, or an external service is used)"
+        return absent("Vault")
     lacking = wanting(reader, target)
     if lacking:
         return Status.FAIL, "; ".join(lacking)
