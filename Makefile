@@ -39,7 +39,7 @@ test: $(VENV)/dev.ok ## The whole test suite, without a cluster
 	@$(BIN)/pytest -m "not kind"
 
 kind-test: $(VENV)/dev.ok ## The tests on a real Kind cluster
-	@$(BIN)/pytest -m kind tests/kind
+	@$(BIN)/pytest -m kind tests/kind $(PYTEST_ARGS)
 
 bench: $(VENV)/dev.ok ## Measure the core, the store and the service (BENCH_ARGS=--quick for a few minutes)
 	@$(BIN)/python -m bench.core $(BENCH_ARGS)

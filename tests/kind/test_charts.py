@@ -23,11 +23,13 @@ pytestmark = pytest.mark.kind
 OWN = "soma-charts-test"
 
 
-def run(*argv, **kw):
-    return subprocess.run(argv, capture_output=True, text=True, check=kw.pop("check", True), timeout=180, **kw)
+def run(*argv, check=True, **kw):
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300, **kw)
+    assert not check or ran.returncode == 0, f"{' '.join(argv)}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+    return ran
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def context():
     """A kube context whose API server answers."""
     for tool in ("helm", "kubectl", "kind"):
@@ -37,6 +39,7 @@ def context():
             yield candidate
             return
     image = os.environ.get("SFM_NODE_IMAGE")
+    run("kind", "delete", "cluster", "--name", OWN)  # a run that was cut off may have left it
     run("kind", "create", "cluster", "--name", OWN, "--wait", "120s", *(["--image", image] if image else []))
     yield f"kind-{OWN}"
     run("kind", "delete", "cluster", "--name", OWN)

@@ -39,6 +39,8 @@ def wide(sfmctl: Sfmctl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[l
     roles = [{"role": role} for role in ("control-plane", "worker", "worker")]
     config.write_text(yaml.safe_dump({"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": roles}))
     options = ["--cluster", CLUSTER, "--kind-config", str(config)]
+    stale = sfmctl.run("cluster", "delete", "--cluster", CLUSTER, "--yes")  # a run that was cut off may have left it
+    assert stale.code == 0, stale.err
     try:
         made = sfmctl.run("cluster", "create", *options, "--yes")
         assert made.code == 0, made.err
