@@ -27,6 +27,16 @@ Found = tuple[str, str, str]
 """Status, what was observed, and the code where it failed."""
 
 
+def _written_and_read(connection: Any) -> tuple[Any, ...] | None:
+    """Commit a row to a table of its own (another check of the application may be under way), read it, drop all."""
+    table = f"sfmctl_verify_{secrets.token_hex(8)}"
+    connection.execute(f"create table {table} as select 1 as one")
+    connection.commit()
+    back: tuple[Any, ...] | None = connection.execute(f"table {table}").fetchone()
+    connection.execute(f"drop table {table}")
+    return back
+
+
 def database(env: Env, asked: Mapping[str, Any]) -> Found:
     """A login with the application's own connection string, its role and database, a write that is read back."""
     import psycopg
@@ -41,12 +51,7 @@ def database(env: Env, asked: Mapping[str, Any]) -> Found:
             may = connection.execute("select rolcanlogin from pg_roles where rolname = current_user").fetchone()
             if may != (True,):
                 return FAIL, f"the role {app} may not log in", "SFM-DB-004"
-            marker = secrets.token_hex(8)
-            connection.execute("create table if not exists sfmctl_verify (marker text)")
-            connection.execute("insert into sfmctl_verify values (%s)", (marker,))
-            connection.commit()
-            back = connection.execute("select count(*) from sfmctl_verify where marker = %s", (marker,)).fetchone()
-            connection.execute("drop table sfmctl_verify")
+            back = _written_and_read(connection)
         if back != (1,):
             return FAIL, "a committed row was not read back", "SFM-DB-006"
     except psycopg.OperationalError as error:
