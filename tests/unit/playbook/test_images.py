@@ -37,6 +37,7 @@ def test_an_own_image_is_known_under_another_tag() -> None:
     assert described(packaged(), "lab/redis:7.0").source == "pull"
 
 
+@pytest.mark.usefixtures("helm")
 @pytest.mark.parametrize("mode", MODES)
 def test_the_books_images_are_those_that_the_charts_render(mode: str, tmp_path: Path) -> None:
     target = Target(mode=mode, infra=find_infra(None), cache=tmp_path)

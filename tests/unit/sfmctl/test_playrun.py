@@ -80,6 +80,7 @@ def test_the_playbook_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["playbook", "show", "nothing"]) == 2
 
 
+@pytest.mark.usefixtures("cluster_tools")
 def test_without_a_terminal_nothing_is_done_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "kubeconfig"
     config.write_text(json.dumps({"apiVersion": "v1", "kind": "Config"}))
