@@ -10,9 +10,11 @@ import gc
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,13 +23,15 @@ from sfmd.builder import MemorySystemBuilder, product_version
 from sfmd.config import Settings, unknown_variables
 from sfmd.core.engine import ENGINE
 from sfmd.errors import E, Refused
-from sfmd.http import AuxiliaryHttp, Probes
 from sfmd.observe import Metrics, configure_logging
 from sfmd.private_file import write_private
 from sfmd.rpc.behaviours.table import behaviours_of
 from sfmd.rpc.server import RpcServer, ServerOptions
 from sfmd.secrets import Tls, TlsPaths
 from sfmd.service import MemoryService
+
+if TYPE_CHECKING:
+    from sfmd.http import AuxiliaryHttp
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +62,14 @@ def first_token(settings: Settings, tokens: TokenFile) -> Path | None:
     path = settings.data_dir / FIRST_TOKEN
     write_private(path, token.encode() + b"\n")
     return path
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A TCP socket that listens there; port 0 takes a free one. Raises Refused(CONFIG) when it cannot."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Refused(E.CONFIG, f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 class Daemon:
@@ -97,14 +109,18 @@ class Daemon:
             settings.grpc.host, settings.grpc.port, settings.grpc.reflection, settings.call_bounds()
         )
         server = RpcServer(behaviours_of(service), tokens, tls, metrics, options)
-        http = self._http(service, tokens, tls, metrics)
-        http_port = await http.start() if http else 0
+        http: AuxiliaryHttp | None = None
+        listening = listen(settings.http.host, settings.http.port) if settings.http.enabled else None
+        http_port = int(listening.getsockname()[1]) if listening else 0
         try:
             port = await server.start()
             self._announce(port, http_port, tls, service)
             self._summary(port, http_port, made, service, time.monotonic() - started_s)
             await server.serving(True)
             self._ready = True
+            if listening:
+                http = await asyncio.to_thread(self._http, service, tokens, tls, metrics)
+                await http.start(listening)
             await self._stop.wait()
             self._ready = False
             log.info("draining", within_s=settings.grpc.drain_s)
@@ -113,11 +129,13 @@ class Daemon:
         finally:
             if http:
                 await http.stop()
+            if listening:
+                listening.close()
 
-    def _http(self, service: MemoryService, tokens: TokenFile, tls: Tls, metrics: Metrics) -> AuxiliaryHttp | None:
-        settings = self._settings.http
-        if not settings.enabled:
-            return None
+    def _http(self, service: MemoryService, tokens: TokenFile, tls: Tls, metrics: Metrics) -> AuxiliaryHttp:
+        """The auxiliary port's answers; run on a thread, since loading the module takes a while."""
+        from sfmd.http import AuxiliaryHttp, Probes  # noqa: PLC0415 - see there
+
         probes = Probes(
             ready=lambda: self._ready and service.serving,
             stats=service.stats,
@@ -126,7 +144,7 @@ class Daemon:
                 **{k: v for k, v in (("problem_tokens", tokens.problem), ("problem_tls", tls.problem)) if v},
             },
         )
-        return AuxiliaryHttp(probes, metrics, host=settings.host, port=settings.port)
+        return AuxiliaryHttp(probes, metrics)
 
     def _announce(self, port: int, http_port: int, tls: Tls, service: MemoryService) -> None:
         """Say in the data directory where the daemon listens: what `sfmctl daemon` and tests read."""

@@ -2,12 +2,16 @@
 
 Guards two rules: liveness asks no dependency (it says that the event loop turns, nothing else), and every answer comes
 from memory, so that it comes while the store is busy. It names namespaces and counts; never a payload, never a token.
+
+aiohttp takes an eighth of a start to load, and no call over gRPC needs it: this module is loaded once these are served.
+The socket listens before that, so that its port is known and whoever connects early is answered a moment later.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +20,6 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from sfmd.contract import ServiceStats
-from sfmd.errors import E, Refused
 from sfmd.observe import Metrics
 
 
@@ -35,11 +38,9 @@ class Probes:
 
 
 class AuxiliaryHttp:
-    """Start and stop the port. Port 0 takes a free one."""
+    """Answers on a socket that `listen` made, from `start` to `stop`."""
 
-    def __init__(self, probes: Probes, metrics: Metrics, *, host: str = "127.0.0.1", port: int = 9595) -> None:
-        self.host = host
-        self.port = port
+    def __init__(self, probes: Probes, metrics: Metrics) -> None:
         self._probes = probes
         self._metrics = metrics
         app = web.Application(client_max_size=1024)
@@ -47,16 +48,10 @@ class AuxiliaryHttp:
             app.router.add_get(path, answer)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, handle_signals=False)
 
-    async def start(self) -> int:
-        """Listen and return the port. Raises Refused(CONFIG) when it cannot."""
+    async def start(self, listening: socket.socket) -> None:
+        """Answer."""
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self.host, self.port, backlog=64, reuse_port=False).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise Refused(E.CONFIG, f"cannot listen on {self.host}:{self.port}: {error.strerror}") from error
-        self.port = int(self._runner.addresses[0][1])
-        return self.port
+        await web.SockSite(self._runner, listening, backlog=64).start()
 
     async def stop(self) -> None:
         """Close the port."""

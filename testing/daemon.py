@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,22 +35,31 @@ class DaemonProcess:
         self._running: dict[str, str] = {}
 
     def start(self) -> DaemonProcess:
-        """Start and return once health says SERVING. Raises RuntimeError with the log's end when it does not."""
+        """Start and return once /readyz says so. Raises RuntimeError with the log's end when it does not."""
+        return self.spawn().until_ready()
+
+    def until_ready(self) -> DaemonProcess:
+        """Return once /readyz says so."""
+        self._until(lambda: self.http("/readyz")[0] == 200)
+        return self
+
+    def spawn(self) -> DaemonProcess:
+        """Start and return as soon as it takes calls over gRPC. Raises as `start` does."""
         said = self.data_dir / "daemon.json"
         said.unlink(missing_ok=True)
         with self.log.open("ab") as out:
             self._process = subprocess.Popen([*self._wrap, sys.executable, "-m", "sfmd.main", "serve"], stdout=out,
                                              stderr=out, env=self._env)  # fmt: skip
+        self._until(said.exists)
+        self._running = json.loads(said.read_text())
+        return self
+
+    def _until(self, so: Callable[[], bool]) -> None:
         end_s = time.monotonic() + START_S
-        while time.monotonic() < end_s:
-            if self._process.poll() is not None:
-                break
-            if said.exists():
-                self._running = json.loads(said.read_text())
-                if self.http("/readyz")[0] == 200:
-                    return self
+        while not so():
+            if not self.alive or time.monotonic() > end_s:
+                raise RuntimeError(f"sfmd did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.01)
-        raise RuntimeError(f"sfmd did not start: {self.log.read_text()[-2000:]}")
 
     @property
     def pid(self) -> int:

@@ -17,6 +17,7 @@ import apsw
 import pytest
 
 from sfmd import main
+from sfmd.daemon import listen
 from sfmd.rpc.client import Client, pb
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.profile import Profile
@@ -222,6 +223,17 @@ def test_a_daemon_that_cannot_be_set_up_says_why_and_lets_go(tmp_path: Path, sfm
     assert "SOMA_TLS__KEY_FILE" in half.stderr
     assert "Traceback" not in half.stderr
     assert sfmd("migrate", data_dir=data).returncode == 0
+
+
+def test_an_auxiliary_port_that_is_taken_is_a_line_with_a_code(tmp_path: Path) -> None:
+    host = "127.0.0.1"
+    with listen(host, 0) as taken:
+        port = str(taken.getsockname()[1])
+        data, http = tmp_path / "data", {"SOMA_HTTP__HOST": host, "SOMA_HTTP__PORT": port}
+        done = sfmd_process("serve", "--port", "0", data_dir=data, **http)
+    assert (done.returncode, "SFM-MEM-032" in done.stderr) == (2, True), done.stderr
+    assert f"cannot listen on {host}:{port}: Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_migrate_says_what_it_did(tmp_path: Path, sfmd: Sfmd) -> None:
