@@ -211,22 +211,23 @@ def discard_segments(folder: Path) -> None:
 def catch_up(store: Store, space: Space, last: int) -> int:
     """Replay core rows after the index's seq up to `last`; returns how many rows of the log it read.
 
-    A change without a vector belongs to a memory that was purged since: its rows are not made, and whatever segments
-    still hold of it is erased, so a crash between a purge's commit and its erasure is made good here.
+    A change without a vector stands on content that was purged or compacted since: no row is made of it, but a row of
+    the segments that it ended ends. What segments still hold of a purged memory is erased, so a crash between a purge's
+    commit and its erasure is made good here.
     """
     count = 0
     chunk: list[ChangeRow] = []
-    mapped = space.index.seq
-    gone = _ended_behind_horizon(store, space.namespace.ns_id, mapped)
-    for row in store.core_rows(space.namespace.ns_id, mapped + 1, last):
+    ns_id, mapped = space.namespace.ns_id, space.index.seq
+    erased = _purged_since(store, ns_id, mapped, last) if mapped else []
+    gone = _ended_behind_horizon(store, ns_id, mapped).union(erased)
+    for row in store.core_rows(ns_id, mapped + 1, last):
         count += 1
-        if row.vector is not None and row.seq not in gone:
-            chunk.append(row)
+        chunk.append(row)
         if len(chunk) >= REPLAY_ROWS:
-            _apply_changes(space, chunk, chunk[-1].seq, gone)
+            _apply_changes(space, chunk, chunk[-1].seq, mapped, gone)
             chunk = []
-    _apply_changes(space, chunk, last, gone)
-    if mapped and (erased := _purged_since(store, space.namespace.ns_id, mapped, last)):
+    _apply_changes(space, chunk, last, mapped, gone)
+    if erased:
         space.index.erase(erased)
     return count
 
@@ -271,11 +272,16 @@ def purged_rows(tombstone: ChangeRow, read: Callable[[Sequence[int]], Mapping[in
     return sorted(found)
 
 
-def _apply_changes(space: Space, changes: Sequence[ChangeRow], seq: int, gone: Set[int]) -> None:
+def _apply_changes(space: Space, changes: Sequence[ChangeRow], seq: int, mapped: int, gone: Set[int]) -> None:
+    """Make and end the core rows of these changes, but for those that are `gone`."""
     if seq <= space.index.seq:
         return
-    made = [c for c in changes if c.row_seq == c.seq]
-    ended = [(c.expires_seq, c.seq) for c in changes if c.expires_seq and c.expires_seq not in gone]
+    made = [c for c in changes if c.row_seq == c.seq and c.vector is not None and c.seq not in gone]
+    ended = [
+        (c.expires_seq, c.seq)
+        for c in changes
+        if c.expires_seq and c.expires_seq not in gone and (c.vector is not None or c.expires_seq <= mapped)
+    ]
     rows = core_rows(made, space.namespace.dim) if made else None
     space.index.apply(seq, rows, ended, space.now.scoring)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +14,16 @@ from sfmd.checking import check_all
 from sfmd.compacting import compact
 from sfmd.config import load
 from sfmd.contract import NamespaceSpec
-from sfmd.domain import HalfLife, Query, RecallResult
+from sfmd.domain import HalfLife, Hit, Query, RecallResult
 from sfmd.errors import E, Refused
+from sfmd.rpc.client import Client
 from sfmd.service import MemoryService
 from sfmd.store.sqlite import FILE
+from testing.daemon import daemon
 from testing.service import DIM, EPOCH_S, TESTER, StepClock, memory, open_service, vector
 
 OLD = b'"a version that nothing stands on any more, and long enough to be found in a file"'
+EVERYTHING = Query("notes", vector=vector(1.0, 0.3), k=20, now_s=EPOCH_S + 1e9)
 
 
 async def filled(folder: Path, clock: StepClock) -> MemoryService:
@@ -119,3 +125,85 @@ async def test_a_horizon_is_refused_where_it_cannot_be(tmp_path: Path) -> None:
         with pytest.raises(Refused) as error:
             compact(settings, horizon_seq=horizon)
         assert error.value.code is code
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A data directory as a kill left it, and each state from the last clean stop on, as the whole log tells it."""
+
+    folder: Path
+    saved_seq: int
+    states: dict[int, tuple[Hit, ...]]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """Ten memories saved by a clean stop; then every kind of change, and a SIGKILL before any of it was saved."""
+    folder = tmp_path_factory.mktemp("killed")
+    with daemon(folder) as process:
+        with Client(process.profile()) as client:
+            client.create_namespace("notes", dim=DIM)
+            for n in range(10):
+                client.store("notes", "{}", vector=[1.0, n / 7, *[0.0] * (DIM - 2)], id=f"m{n}")
+        process.stop()
+        with Client(process.start().profile()) as client:
+            change(client)
+            last = client.stats().seq
+        process.kill()
+    whole = copied(process.data_dir, folder / "whole", segments=False)
+    return Killed(process.data_dir, 11, asyncio.run(states(whole, range(11, last + 1))))
+
+
+def change(client: Client) -> None:
+    """Deletes, other content under the same id, undone and repeated updates, a new importance, two purges."""
+    other = [0.3, 1.0, *[0.0] * (DIM - 2)]
+    client.delete("notes", "m1")
+    client.store("notes", '"other"', vector=other, id="m1")
+    client.store("notes", '"second"', vector=other, id="m2", expected_version=1)
+    client.store("notes", '"third"', vector=other, id="m2", expected_version=2)
+    client.undo("notes", "m2")
+    client.store("notes", '"second"', vector=other, id="m3", expected_version=1)
+    client.undo("notes", "m3")
+    client.reinforce("notes", "m4", importance=4.0)
+    client.delete("notes", "m5")
+    client.store("notes", '"second"', vector=other, id="m6", expected_version=1)
+    client.purge("notes", "m6")
+    client.purge("notes", "m7")
+    client.store("notes", '"brief"', vector=other, id="new")
+    client.delete("notes", "new")
+
+
+def copied(data_dir: Path, to: Path, *, segments: bool = True) -> Path:
+    """A copy to work on, with or without the core's files."""
+    shutil.copytree(data_dir, to)
+    if not segments:
+        shutil.rmtree(load(data_dir=to).segments)
+    return to
+
+
+async def states(folder: Path, seqs: Iterable[int]) -> dict[int, tuple[Hit, ...]]:
+    """What a query for everything finds as of each seq."""
+    service = await open_service(folder)
+    try:
+        return {seq: (await service.recall(TESTER, replace(EVERYTHING, as_of_seq=seq))).hits for seq in seqs}
+    finally:
+        await service.close()
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+@pytest.mark.parametrize("behind", range(15))
+def test_a_compaction_after_a_kill_leaves_the_core_as_the_store(
+    killed: Killed, behind: int, broken_off: bool, tmp_path: Path
+) -> None:
+    horizon = killed.saved_seq + behind
+    folder = copied(killed.folder, tmp_path / "data")
+    settings = load(data_dir=folder)
+    compact(settings, horizon_seq=horizon)
+    if broken_off:  # after the content went, before the core's files were written
+        shutil.rmtree(settings.segments)
+        shutil.copytree(load(data_dir=killed.folder).segments, settings.segments)
+    else:
+        assert check_all(settings).problems == []
+    wanted = {seq: hits for seq, hits in killed.states.items() if seq >= horizon}
+    assert asyncio.run(states(folder, wanted)) == wanted
+    assert check_all(settings).problems == []
