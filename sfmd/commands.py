@@ -110,15 +110,19 @@ class StoreCommand:
         if item.key:
             record = group.record(ns_id, item.key)
             if record is not None:
-                return self._answer(group, decide_key(record, item.key_digest), None, item)
+                verdict = decide_key(record, item.key_digest)
+                return (verdict.answer, None) if verdict.answer is not None else self._refused(verdict, None, item)
         head = group.head(ns_id, item.id) if item.id else None
         if head is None and item.expected_version is None:
             verdict = CREATE  # what decide_store says of most
         else:
             verdict = decide_store(head, item.request_digest, item.expected_version)
-        if verdict.outcome is not Outcome.CREATED and verdict.outcome is not Outcome.UPDATED:
-            return self._answer(group, verdict, head, item)
-        result = self._write(group, item, head, verdict.outcome)
+        if verdict.outcome is Outcome.CONFLICT:
+            return self._refused(verdict, head, item)
+        if verdict.outcome is Outcome.DUPLICATE:
+            result = first_answer(group, head)
+        else:
+            result = self._write(group, item, head, verdict.outcome)
         if item.key:
             group.remember(ns_id, item.key, item.key_digest, result)
         return result, None
@@ -146,11 +150,7 @@ class StoreCommand:
             delta.ended.append((expires, seq))
         return WriteResult(id_, seq, version, outcome, item.digest)
 
-    def _answer(
-        self, group: Group, verdict: Verdict, head: Head | None, item: Item
-    ) -> tuple[WriteResult, ItemError | None]:
-        if verdict.outcome is Outcome.DUPLICATE:
-            return verdict.answer or first_answer(group, head), None
+    def _refused(self, verdict: Verdict, head: Head | None, item: Item) -> tuple[WriteResult, ItemError | None]:
         seq, version, digest = (head.seq, head.version, head.digest) if head else (0, 0, NO_DIGEST)
         assert verdict.code is not None  # noqa: S101 - every refusal has one
         return WriteResult(item.id, seq, version, verdict.outcome, digest), item_error(verdict.code, verdict.message)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sfmd.checking import check_all
+from sfmd.config import load
 from sfmd.contract import NamespaceChange, NamespaceSpec
 from sfmd.domain import Channel, HalfLife, MemoryInput, Op, Outcome, Query
 from sfmd.errors import Code, E, Refused
@@ -35,6 +37,19 @@ async def test_a_key_answers_as_the_first_time_and_refuses_another_request(tmp_p
             assert refused.value.code is E.EXISTS
         await service.delete(TESTER, "notes", first.id)
         assert (await service.store(TESTER, "notes", keyed)).outcome is Outcome.DUPLICATE
+
+
+async def test_a_key_is_taken_by_the_first_request_also_when_that_found_its_content_there(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        first = await service.store(TESTER, "notes", memory("a"))
+        keyed = memory("a", idempotency_key="k")
+        assert await service.store(TESTER, "notes", keyed) == replace(first, outcome=Outcome.DUPLICATE)
+        with pytest.raises(Refused) as refused:
+            await service.store(TESTER, "notes", memory("b", payload=b"[]", idempotency_key="k"))
+        assert refused.value.code is E.EXISTS
+        await service.delete(TESTER, "notes", "a")
+        assert await service.store(TESTER, "notes", keyed) == replace(first, outcome=Outcome.DUPLICATE)
+    assert check_all(load(data_dir=tmp_path)).problems == []
 
 
 async def test_keys_of_delete_and_reinforce(tmp_path: Path) -> None:
