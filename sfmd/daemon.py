@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ SWITCH_S = 0.001
 """How long one thread may keep the interpreter while another waits: a recall must not hold up the event loop."""
 GC_THRESHOLD = (50_000, 20, 50)
 """A batch makes tens of thousands of records that die together: looking for cycles every 700 of them is waste."""
+HEALTH_S = 1.0
+"""How late health over gRPC may be to say that writes are no longer taken."""
 FIRST_TOKEN = "token"  # noqa: S105 - the name of a file
 RUNNING = "daemon.json"
 
@@ -121,7 +124,7 @@ class Daemon:
             if listening:
                 http = await asyncio.to_thread(self._http, service, tokens, tls, metrics)
                 await http.start(listening)
-            await self._stop.wait()
+            await self._until_stopped(server, service)
             self._ready = False
             log.info("draining", within_s=settings.grpc.drain_s)
             service.end_watches()
@@ -131,6 +134,16 @@ class Daemon:
                 await http.stop()
             if listening:
                 listening.close()
+
+    async def _until_stopped(self, server: RpcServer, service: MemoryService) -> None:
+        """Wait for the signal, and meanwhile have health over gRPC say what the service says."""
+        said = True
+        while not self._stop.is_set():
+            if service.serving != said:
+                said = not said
+                await server.serving(said)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), HEALTH_S)
 
     def _http(self, service: MemoryService, tokens: TokenFile, tls: Tls, metrics: Metrics) -> AuxiliaryHttp:
         """The auxiliary port's answers; run on a thread, since loading the module takes a while."""

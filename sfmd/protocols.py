@@ -64,6 +64,10 @@ class WriteTx(Protocol):
 class Store(Protocol):
     """The durable truth. All methods are blocking and called from threads, never from the event loop."""
 
+    @property
+    def problem(self) -> str:
+        """Why nothing is written any more until the store is opened anew; empty while it can be. Answers at once."""
+
     def write(self, work: Callable[[WriteTx], T]) -> T:
         """Run `work` in one transaction and return once it is on disk. Any error rolls all of it back.
 

@@ -75,13 +75,13 @@ class MemoryService:
     @property
     def problems(self) -> dict[str, str]:
         """What is wrong right now, in words, for health; empty when all is well."""
-        found = {"problem_writer": self._writer.failure, "problem_upkeep": self._upkeep.problem}
+        found = {"problem_writer": self._writer.problem, "problem_upkeep": self._upkeep.problem}
         return {name: words for name, words in found.items() if words}
 
     @property
     def serving(self) -> bool:
-        """True from the end of the start until the drain begins, and while the writer is sound."""
-        return self._serving and not self._writer.failure
+        """True from the end of the start until the drain begins, and while writes are taken."""
+        return self._serving and not self._writer.problem
 
     @property
     def applied_seq(self) -> int:

@@ -86,5 +86,5 @@ class Statistics:
             outcomes=dict(meters.outcomes),
             normaliser_cuts=meters.normaliser_cuts,
             horizon_seq=self._horizon_seq,
-            store_ok=not self._writer.failure,
+            store_ok=not self._writer.problem,
         )

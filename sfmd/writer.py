@@ -95,7 +95,7 @@ class Writer:
         self._closing = False
         self._last_at_s = 0.0
         self.failure = ""
-        """Why nothing can be written any more; empty while the writer is sound."""
+        """Why the writer itself can write nothing any more; empty while it is sound."""
         self.applied_seq = store.last_seq()
         self.applied = Applied(self.applied_seq)
         last = store.changes(self.applied_seq, self.applied_seq, payloads=False)
@@ -103,6 +103,11 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="writer")
         self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """Why nothing can be written any more, here or in the store; empty while writes are taken."""
+        return self.failure or self._store.problem
 
     @property
     def waiting(self) -> int:

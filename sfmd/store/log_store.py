@@ -129,6 +129,11 @@ class LogStore:
         log.error("store_down", what=what, cause=cause.message)
         return self._down
 
+    @property
+    def problem(self) -> str:
+        """Why nothing is written any more until the store is opened anew; empty while it can be."""
+        return self._down.message if self._down else ""
+
     def _refuse_writes(self) -> None:
         if self._closed:
             raise Refused(E.STOPPING)
