@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfmd.config import Settings
+from sfmd.core.files import MANIFEST
 from sfmd.core.index import Index
 from sfmd.core.model import NEVER
 from sfmd.domain import Op
@@ -66,9 +67,11 @@ def _check_segments(store: Store, ns_id: int, folder: Path, report: CheckReport)
     index = Index.open(folder, now.namespace.dim, now.scoring)
     try:
         name = now.namespace.name
-        if index.seq == 0:
-            why = f", unusable: {index.problem}" if index.problem else ""
-            report.segments.append(f"{name}: none{why}; a start rebuilds them from the log")
+        if index.problem and (folder / MANIFEST).exists():
+            words = f"segments of {name} are unusable: {index.problem}; the next start rebuilds them from the log"
+            report.problems.append(words)
+        elif index.seq == 0:  # nothing was saved yet, or a kill came before the first manifest
+            report.segments.append(f"{name}: none; the next start makes them from the log")
         elif index.seq > last:
             report.problems.append(f"segments of {name} are at seq {index.seq}, the log ends at {last}")
         else:

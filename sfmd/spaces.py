@@ -189,8 +189,9 @@ def open_space(store: Store, ns_id: int, folder: Path, last: int) -> Space:
         store.count_importances(ns_id, last),
     )
     index = Index.open(folder, now.namespace.dim, now.scoring)
-    if index.seq > last:
-        log.warning("segments_ahead_of_log", namespace=now.namespace.name, segments_seq=index.seq, log_seq=last)
+    unfit = f"they reach seq {index.seq}, the log ends at {last}" if index.seq > last else index.problem
+    if unfit:
+        log.warning("segments_not_used", namespace=now.namespace.name, why=unfit)
         index.close()
         discard_segments(folder)
         index = Index(now.namespace.dim, now.scoring, folder)

@@ -68,14 +68,13 @@ class Index:
 
     @classmethod
     def open(cls, folder: Path, dim: int, scoring: Scoring) -> Index:
-        """Map the segments in `folder`. Where they are absent or not usable the index is empty, `seq` is 0, `problem`
-        says why, and the caller applies the whole log."""
+        """Map the segments in `folder`; nothing there is changed. Where they are absent or not usable the index is
+        empty, `seq` is 0, `problem` says why, and the caller applies the whole log."""
         index = cls(dim, scoring, folder)
         try:
             seq, segments = files.read_manifest(folder, dim)
         except files.Unusable as why:
             index.problem = str(why) if folder.exists() else ""
-            files.sweep(folder, ())
             return index
         live = sum(len(s) - s.n_ended for s in segments)
         index._made = max((int(s.name.rsplit("-", 1)[1]) for s in segments), default=0)

@@ -144,6 +144,10 @@ def test_check_holds_digests_log_and_segments_together(tmp_path: Path, sfmd: Sfm
     assert "m5" in bad.stdout
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_segments_that_were_damaged_are_rebuilt_not_believed(tmp_path: Path, sfmd: Sfmd) -> None:
     with daemon(tmp_path) as running:
         fill(running.profile())
@@ -151,11 +155,24 @@ def test_segments_that_were_damaged_are_rebuilt_not_believed(tmp_path: Path, sfm
     assert damaged
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-16])
+    before = contents(running.data_dir / "segments")
     found = sfmd("check", data_dir=running.data_dir)
-    assert "unusable" in found.stdout
+    assert found.returncode == 3
+    assert "PROBLEM segments of notes are unusable: " in found.stdout
+    assert contents(running.data_dir / "segments") == before, "a check changes nothing"
     with daemon(tmp_path) as running, Client(running.profile()) as client:
         assert client.recall("notes", "note number 9", k=1).hits[0].id == "m9"
         assert client.stats("notes").namespaces[0].live == 30
+    assert '"event": "segments_not_used"' in running.log.read_text()
+    assert sfmd("check", data_dir=running.data_dir).returncode == 0
+
+
+def test_a_check_of_a_namespace_whose_core_was_never_saved_finds_nothing(tmp_path: Path, sfmd: Sfmd) -> None:
+    with daemon(tmp_path) as running:
+        fill(running.profile())
+        running.kill()
+    found = sfmd("check", data_dir=running.data_dir)
+    assert (found.returncode, "segments: notes: none" in found.stdout) == (0, True)
 
 
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path, sfmd: Sfmd) -> None:
