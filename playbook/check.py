@@ -73,7 +73,7 @@ def hinted(book: Book, target: Target, code: str, mend: str = "") -> tuple[str, 
     entry = book.codes.get(code)
     if entry is None:  # a code of the daemon or the command line: `sfmctl explain` knows it
         return f"{code}: {mend or f'sfmctl explain {code}'}", "docs/troubleshooting.md"
-    return f"{code}: {mending.filled(mend or entry.mend, target)}", entry.doc
+    return f"{code}: {mending.next_step(entry, target, mend)}", entry.doc
 
 
 def record(
@@ -224,7 +224,10 @@ def late(probe: Probe, specs: Iterable[CheckSpec], results: dict[str, Check], ti
 
 
 def selected(specs: Iterable[CheckSpec], only: Sequence[str], skip: Sequence[str]) -> list[CheckSpec]:
-    """The checks whose id, or category as `category.*`, fits `only` and not `skip`; with the roots that they need."""
+    """The checks whose id, or category as `category.*`, fits `only` and not `skip`; with the roots that they need.
+
+    Trouble for a pattern that fits no check and for a choice that leaves none: a gate that asks nothing would pass.
+    """
     by_id = {spec.id: spec for spec in specs}
 
     def fits(spec: CheckSpec, patterns: Sequence[str]) -> bool:
@@ -232,9 +235,13 @@ def selected(specs: Iterable[CheckSpec], only: Sequence[str], skip: Sequence[str
             fnmatch(spec.id, p) or fnmatch(f"{spec.category}.{spec.id}", p) or spec.category == p for p in patterns
         )
 
+    there = f"there are {', '.join(by_id)}"
+    idle = [p for p in (*only, *skip) if not any(fits(s, [p]) for s in by_id.values())]
+    if idle:
+        raise Trouble("SFM-CLI-026", f"no check fits {', '.join(idle)}", why=there)
     chosen = {s.id for s in by_id.values() if (not only or fits(s, only)) and not fits(s, skip)}
-    if only and not chosen:
-        raise Trouble("SFM-CLI-026", f"no check fits {', '.join(only)}", why=f"there are {', '.join(by_id)}")
+    if not chosen:
+        raise Trouble("SFM-CLI-026", f"no check is left to ask: --skip {', '.join(skip)} takes all away", why=there)
     frontier = list(chosen)
     while frontier:
         for need in by_id[frontier.pop()].needs:

@@ -152,8 +152,20 @@ def test_only_brings_the_roots_along_and_skip_takes_away(probe: Probe) -> None:
     assert {"cluster.api", "namespace.active", "release.deployed"} <= set(chosen)
     assert "redis.ping" not in chosen
     assert "kafka.brokers" not in [s.id for s in checking.selected(specs, [], ["kafka"])]
-    with pytest.raises(Trouble, match="SFM-CLI-026"):
-        checking.selected(specs, ["valt.*"], [])
+
+
+@pytest.mark.parametrize(
+    ("only", "skip", "named"),
+    [(["valt.*"], [], "valt.*"), (["vault", "kafak"], [], "kafak"), ([], ["kafak"], "kafak"), ([], ["*"], "--skip *"),
+     (["vault"], ["vault"], "--skip vault")],
+)  # fmt: skip
+def test_a_choice_that_names_or_leaves_nothing_is_refused(
+    probe: Probe, only: list[str], skip: list[str], named: str
+) -> None:
+    with pytest.raises(Trouble, match="SFM-CLI-026") as caught:
+        checking.selected(list(probe.book.checks.values()), only, skip)
+    assert named in caught.value.what
+    assert "vault.health" in caught.value.why
 
 
 def test_a_telling_run_tells_each_result_once(probe: Probe) -> None:
