@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from playbook.facts import Observer
-from playbook.trouble import Unknown
+from playbook.trouble import Trouble, Unknown
 from playbook.wiring import access, cluster, objects, vault
 from playbook.wiring.reach import Reach
 from playbook.wiring.secrets import Sealed
@@ -52,6 +52,13 @@ def env(seen: Observer) -> Values:
     mode = reach.endpoints().mode
     wrong = [] if mode == reach.app.env else [f"the shared infrastructure here is {mode}, not {reach.app.env}"]
     return {"app.env.unfit": wrong}
+
+
+def require_env(seen: Observer) -> None:
+    """Trouble when another environment was asked for than this cluster has: the gate of what has no plan."""
+    wrong = env(seen)["app.env.unfit"]
+    if wrong:
+        raise Trouble("SFM-APP-006", wrong[0])
 
 
 def namespace(seen: Observer) -> Values:

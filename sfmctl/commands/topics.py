@@ -35,14 +35,15 @@ def plan(
     """Show each topic as it is and as the mode wants it: what would be made, grown or set, and what only differs."""
     from playbook.facts import Observer
     from playbook.load import packaged
-    from playbook.wiring.facts import reach_of
+    from playbook.wiring import facts
     from playbook.wiring.kafka import topic_changes
 
     aim = aim_at(name, env, "", cluster, context, kubeconfig)
-    with playrun.translated():
+    with playrun.translated(aim):
         seen = Observer(aim, packaged())
         try:
-            reach = reach_of(seen)
+            facts.require_env(seen)
+            reach = facts.reach_of(seen)
             changes = topic_changes(reach, reach.endpoints())
         finally:
             seen.forget()

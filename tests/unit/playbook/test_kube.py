@@ -5,10 +5,8 @@ A real HTTP server stands where the API server would, and counts what reaches it
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,54 +14,13 @@ import yaml
 
 from playbook.kube import Reader, Writer, WriteRefused, configuration, guard
 from playbook.trouble import Trouble, Unknown
-
-
-class Api(ThreadingHTTPServer):
-    """Answers as it is told to, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[tuple[str, str, str]] = []
-        self.answer: tuple[int, dict[str, object]] = (200, {"kind": "Status"})
-
-
-class Handler(BaseHTTPRequestHandler):
-    """One request of a test."""
-
-    server: Api
-
-    def reply(self) -> None:
-        """Answer any method."""
-        length = int(self.headers.get("Content-Length") or 0)
-        self.server.asked.append((self.command, self.path, self.rfile.read(length).decode()))
-        status, body = self.server.answer
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = reply
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+from testing.api import Api, serving
 
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
-    with Api() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "other",
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
-            "users": [{"name": "u", "user": {"token": "a-token"}}],
-            "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in ("kind-soma", "other")],
-        }  # fmt: skip
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+    with serving(tmp_path / "kubeconfig", "kind-soma", "other") as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -1,0 +1,85 @@
+"""A real HTTP server where a cluster's API server would be: it holds objects by path, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+Json = dict[str, Any]
+
+
+class Api(ThreadingHTTPServer):
+    """Answers a read with what `objects` has at its path or below it, and everything else with `answer`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, str]] = []
+        self.answer: tuple[int, Json] = (200, {"kind": "Status"})
+        self.objects: dict[str, Json] = {}
+
+    def put(self, collection: str, *found: Json) -> None:
+        """Hold objects in a collection, by their names."""
+        for one in found:
+            self.objects[f"{collection}/{one['metadata']['name']}"] = one
+
+    def found(self, path: str) -> tuple[int, Json]:
+        """What a read of `path` is answered with."""
+        if not self.objects:
+            return self.answer
+        at = urlsplit(path)
+        if at.path in self.objects:
+            return 200, self.objects[at.path]
+        labels = dict(pair.split("=") for pair in parse_qs(at.query).get("labelSelector", [""])[0].split(",") if pair)
+        below = [one for key, one in self.objects.items() if key.rpartition("/")[0] == at.path]
+        fitting = [one for one in below if labels.items() <= one["metadata"].get("labels", {}).items()]
+        return (200, {"items": fitting, "metadata": {}}) if below else (404, {"message": "not found"})
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request of a test."""
+
+    server: Api
+
+    def reply(self) -> None:
+        """Answer any method."""
+        length = int(self.headers.get("Content-Length") or 0)
+        self.server.asked.append((self.command, self.path, self.rfile.read(length).decode()))
+        status, body = self.server.found(self.path) if self.command == "GET" else self.server.answer
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = reply
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def serving(kubeconfig: Path, *contexts: str) -> Iterator[Api]:
+    """The server, and at `kubeconfig` a file with `contexts` that lead to it."""
+    with Api() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": contexts[-1],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
+            "users": [{"name": "u", "user": {"token": "a-token"}}],
+            "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in contexts],
+        }  # fmt: skip
+        kubeconfig.write_text(yaml.safe_dump(config))
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
