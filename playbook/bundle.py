@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from playbook.actions.workloads import pod_ready
@@ -58,10 +58,12 @@ def event_lines(events: Sequence[Json]) -> str:
     )
 
 
-def write(folder: Path, reader: Reader, namespaces: Sequence[str], checks: Sequence[Check]) -> list[Path]:
-    """Write the bundle and return its files. What the API does not give is said in the bundle, not raised."""
+def write(folder: Path, opened: Callable[[], Reader], namespaces: Sequence[str], checks: Sequence[Check]) -> list[Path]:
+    """Write the bundle and return its files. What the API does not give, or a reader that `opened` cannot make, is said
+    in the bundle, not raised."""
     written = [put(folder / "checks.json", json.dumps([c.as_dict() for c in checks], indent=2, ensure_ascii=False))]
     try:
+        reader = opened()
         values = [v for namespace in namespaces for v in secret_values(reader, namespace)]
         for namespace in namespaces:
             base = f"/api/v1/namespaces/{namespace}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfmctl import playrun, render
-from sfmctl.exits import worst
+from sfmctl.exits import Exit, worst
 from sfmctl.fault import Fault
 
 if TYPE_CHECKING:
@@ -68,15 +68,33 @@ def after_play(aim: Target) -> list[Check]:
 
 
 def bundled(probe: Probe, results: list[Check], folder: Path | None) -> None:
-    """Write a bundle when something failed and a folder was given, and say where it is."""
+    """Write a bundle when something failed and a folder was given, and say where it is, or why it could not be."""
     from playbook import bundle
+    from playbook.trouble import Trouble
 
     if folder is None or not any(c.status.value in ("fail", "error") for c in results):
         return
     app = probe.target.app
     namespaces = [probe.target.namespace, *([app.namespace] if app is not None else [])]
-    files = bundle.write(folder, probe.seen.reader, namespaces, results)
+    try:
+        files = bundle.write(folder, lambda: probe.seen.reader, namespaces, results)
+    except Trouble as trouble:
+        render.fault(playrun.as_fault(trouble, probe.target))
+        return
     render.note(f"wrote {len(files)} files to {folder}")
+
+
+def reported(junit: Path | None, results: list[Check], took_ms: int, setup: Fault | None = None) -> Exit:
+    """Write the JUnit report where one was asked for; what could not be written is told, and its exit code returned."""
+    from sfmctl import checks
+
+    try:
+        if junit is not None:
+            checks.write_junit(junit, results, took_ms, setup)
+    except Fault as unwritten:
+        render.fault(unwritten)
+        return unwritten.exit
+    return Exit.OK
 
 
 def verify(
@@ -120,18 +138,16 @@ def verify(
     try:
         aim = aimed(name, env or mode, namespace, mode=env or mode, values=values, cluster=cluster, context=context,
                     kubeconfig=kubeconfig, infra=infra, sfmctl_image=sfmctl_image)  # fmt: skip
-        with playrun.translated(), playrun.probing(aim) as probe:
-            excused = excuses(waivers)
-            results = excused(matrix(probe, only=only, skip=skip, timeout_s=timeout))
-            code = worst(playrun.check_exits(results, probe.book, fail_on))
+        with playrun.probing(aim) as probe:
+            results = excuses(waivers)(matrix(probe, only=only, skip=skip, timeout_s=timeout))
+            found = worst(playrun.check_exits(results, probe.book, fail_on))
+            unwritten = reported(junit, results, took_ms())
+            code = unwritten if found in (Exit.OK, Exit.WARNINGS) and unwritten else found  # the gate's verdict stands
+            checks.show(results, output, "Verification", took_ms(), code)
             bundled(probe, results, bundle_on_failure)
     except Fault as fault:
-        if junit is not None:
-            checks.write_junit(junit, [], took_ms(), fault)
+        reported(junit, [], took_ms(), fault)
         raise
-    if junit is not None:
-        checks.write_junit(junit, results, took_ms())
-    checks.show(results, output, "Verification", took_ms(), code)
     return code
 
 
