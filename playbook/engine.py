@@ -142,7 +142,7 @@ class Engine:
             return self._note(step, Result.CHANGED, detail, started)
         except Trouble as trouble:
             detail = trouble.what + (f"\n{trouble.why}" if trouble.why else "")
-            mend = mending.filled(trouble.next_step or self.hands.book.codes[trouble.code].mend, self.hands.target)
+            mend = mending.next_step(self.hands.book.codes[trouble.code], self.hands.target, trouble.next_step)
             return self._note(step, Result.FAILED, detail, started, trouble.code, mend)
         except CommandFailed as failed:
             code = "SFM-CLI-025" if failed.timed_out else step.hint

@@ -177,8 +177,9 @@ def image(entry: Entry) -> Image:
 
 def code(name: str, entry: Entry) -> Code:
     """One entry of `codes.yaml`."""
-    f = entry.mapping(("title", "why", "mend", "exit"))
-    return Code(name, f["title"].text(), f["why"].text(), f["mend"].text(), int(f["exit"].number()))
+    f = entry.mapping(("title", "why", "mend", "exit"), ("elsewhere",))
+    elsewhere = f["elsewhere"].text() if "elsewhere" in f else ""
+    return Code(name, f["title"].text(), f["why"].text(), f["mend"].text(), int(f["exit"].number()), elsewhere)
 
 
 def root(directory: Path, name: str) -> Entry:

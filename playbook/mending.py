@@ -11,6 +11,7 @@ import re
 import shlex
 from pathlib import Path
 
+from playbook.model import Code
 from playbook.target import Target
 
 COMMAND = re.compile(
@@ -24,6 +25,12 @@ KIND_ONLY = ("cluster", "images")
 """Those that are about a kind cluster by its name alone, and know no context."""
 DEFAULT = "soma"
 HAS_NAMESPACE = ("app", "db", "vault policy", "vault role", "verify")
+
+
+def next_step(code: Code, target: Target, given: str = "") -> str:
+    """What to type next: what the place that saw the trouble gave, else the code's own command, aimed at `target`."""
+    own = code.mend if target.is_kind else code.elsewhere or code.mend
+    return filled(given or own, target)
 
 
 def filled(text: str, target: Target) -> str:

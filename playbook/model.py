@@ -26,13 +26,17 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One stable code: what it means, why it happens, the command that mends it, and the exit code it leads to."""
+    """One stable code: what it means, why it happens, the command that mends it, and the exit code it leads to.
+
+    `elsewhere` mends it on a cluster that is not a kind cluster of ours, where another command does.
+    """
 
     code: str
     title: str
     why: str
     mend: str
     exit: int
+    elsewhere: str = ""
 
     @property
     def doc(self) -> str:

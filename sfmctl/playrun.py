@@ -134,9 +134,13 @@ def target(
     )
 
 
-def as_fault(error: Trouble | CommandFailed) -> Fault:
-    """The playbook's trouble as the command line's fault, with the exit code and mending command of the book."""
+def as_fault(error: Trouble | CommandFailed, aim: Target | None = None) -> Fault:
+    """The playbook's trouble as the command line's fault, with the exit code and mending command of the book.
+
+    The command is aimed at `aim`, the target that was looked at, where there is one yet.
+    """
     from playbook.load import packaged
+    from playbook.mending import next_step
     from playbook.trouble import Trouble
 
     if isinstance(error, Trouble):
@@ -147,29 +151,31 @@ def as_fault(error: Trouble | CommandFailed) -> Fault:
         code = packaged().codes[trouble.code]
     except (Trouble, KeyError) as broken:  # the book itself may be what is wrong
         return Fault(trouble.code, trouble.what, why=trouble.why or str(broken), next_step=trouble.next_step)
-    next_step = trouble.next_step or code.mend
-    return Fault(trouble.code, trouble.what, why=trouble.why, next_step=next_step, exit_=Exit(code.exit))
+    todo = trouble.next_step or code.mend
+    if aim is not None and trouble is error:  # a command that failed is shown as it was run
+        todo = next_step(code, aim, trouble.next_step)
+    return Fault(trouble.code, trouble.what, why=trouble.why, next_step=todo, exit_=Exit(code.exit))
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Whatever the playbook raises, as the fault that the command line prints."""
+def translated(aim: Target | None = None) -> Iterator[None]:
+    """Whatever the playbook raises, as the fault that the command line prints, with its command aimed at `aim`."""
     from playbook.shell import CommandFailed
     from playbook.trouble import Trouble
 
     try:
         yield
     except (Trouble, CommandFailed) as error:
-        raise as_fault(error) from error
+        raise as_fault(error, aim) from error
 
 
 def refusal(plan: Plan, book: Book, aim: Target) -> Fault | None:
     """The fault for the first step that must not run as things stand."""
-    from playbook.mending import filled
+    from playbook.mending import next_step
 
     for item in plan.refusals:
         code = book.codes.get(item.code) or book.codes[item.step.hint]
-        return Fault(code.code, code.title, why=item.why, next_step=filled(code.mend, aim), exit_=Exit(code.exit))
+        return Fault(code.code, code.title, why=item.why, next_step=next_step(code, aim), exit_=Exit(code.exit))
     return None
 
 
@@ -247,7 +253,7 @@ def run_play(
     started = time.monotonic()
     book = packaged()
     seen = Observer(aim, book)
-    with stopped_by_signals() as stopped:
+    with translated(aim), stopped_by_signals() as stopped:
         left = journal.unfinished(journal.last(aim.state, aim.context))
         if left:
             render.note(f"the run before stopped at {left}; going on from what is there now")
@@ -372,7 +378,7 @@ def check_exits(checks: Sequence[Check], book: Book, fail_on: str = FailLevel.FA
 
 @contextmanager
 def probing(aim: Target, extra: Mapping[str, Any] | None = None) -> Iterator[Probe]:
-    """What checks look with, closed afterwards."""
+    """What checks look with, closed afterwards; trouble comes out as a fault whose command is aimed at `aim`."""
     from playbook.check import Probe
     from playbook.facts import Observer
     from playbook.load import packaged
@@ -381,6 +387,7 @@ def probing(aim: Target, extra: Mapping[str, Any] | None = None) -> Iterator[Pro
     book = packaged()
     probe = Probe(aim, book, Observer(aim, book), Shell(), extra or {})
     try:
-        yield probe
+        with translated(aim):
+            yield probe
     finally:
         probe.close()

@@ -19,9 +19,12 @@ MARKER = "<!-- From here on made by docs/generate/troubleshooting.py from playbo
 def section(code: str, entry: dict[str, object]) -> str:
     """One code's section."""
     title = str(entry["title"])
+    elsewhere = (
+        f"\n\n**On a cluster that is not kind's** {str(entry['elsewhere']).strip()}" if "elsewhere" in entry else ""
+    )
     return (
         f"## {code} — {title}\n\n**What** {title[0].upper()}{title[1:]}. Exit code {entry['exit']}.\n\n"
-        f"**Why** {str(entry['why']).strip()}\n\n**Mend** {str(entry['mend']).strip()}\n"
+        f"**Why** {str(entry['why']).strip()}\n\n**Mend** {str(entry['mend']).strip()}{elsewhere}\n"
     )
 
 

@@ -116,7 +116,7 @@ def show(
     from playbook.load import packaged
 
     aim = aim_at(name, env, namespace, cluster, context, kubeconfig, sfmctl_image=sfmctl_image)
-    with playrun.translated():
+    with playrun.translated(aim):
         seen = Observer(aim, packaged())
         try:
             plan, _ = make_plan(seen, "app-wire")

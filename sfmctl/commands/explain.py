@@ -32,7 +32,8 @@ def catalogue() -> dict[str, dict[str, object]]:
     for own in codes.CATALOGUE.values():
         add(own.code, own.title, "", own.next_step, int(own.exit))
     for entry in packaged().codes.values():
-        add(entry.code, entry.title, entry.why, entry.mend, entry.exit)
+        elsewhere = f"; on a cluster that is not kind's: {entry.elsewhere}" if entry.elsewhere else ""
+        add(entry.code, entry.title, entry.why, entry.mend + elsewhere, entry.exit)
     for refused in errors.CATALOGUE.values():
         status = f"The daemon answers with the gRPC status {refused.status.value}."
         add(refused.code, refused.title, status, refused.next_step, int(Exit.REFUSED))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import re
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,6 @@ from xml.etree import ElementTree
 import pytest
 
 from playbook.kube import Writer
-from playbook.load import packaged
 from playbook.wiring import postgres, redis
 from testing.wired import Wired
 from tests.kind.conftest import CLUSTER, CONTEXT, LEDGER, NAMESPACE, Ran, Sfmctl
@@ -141,16 +138,6 @@ def test_a_bundle_is_written_when_a_check_fails_and_holds_no_secret(app: Wired, 
     assert not [name for name, text in texts.items() if any(value in text for value in values)]
     assert json.loads(texts["checks.json"])[-1]["id"] == "app.pods"
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-
-
-def test_every_workload_that_the_book_names_in_a_command_is_there(ledger: Ran) -> None:
-    """A hint that names a Deployment where there is a StatefulSet helps nobody."""
-    named = {found for code in packaged().codes.values()
-             for found in re.findall(r"\b(?:deployment|statefulset)/sharedinfra-[a-z-]+", code.mend)}  # fmt: skip
-    assert len(named) >= 7
-    argv = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "get", "deployments,statefulsets", "-o", "name"]
-    there = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.replace(".apps/", "/").split()
-    assert named - set(there) <= {"deployment/sharedinfra-grafana"}, "the lab's values switch Grafana off"
 
 
 def test_nothing_is_bundled_when_all_is_well(ledger: Ran, sfmctl: Sfmctl, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from playbook.load import packaged
-from playbook.mending import COMMAND, filled
+from playbook.mending import COMMAND, filled, next_step
 from playbook.target import Target
 from playbook.wiring.application import application
 from testing.commandline import parsed
@@ -22,7 +23,7 @@ def no_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def commands(target: Target) -> list[str]:
-    return [c for code in packaged().codes.values() for c in COMMAND.findall(filled(code.mend, target))]
+    return [c for code in packaged().codes.values() for c in COMMAND.findall(next_step(code, target))]
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,15 @@ def test_the_application_its_namespace_and_the_values_are_filled_in() -> None:
         "kubectl --context prod-eu -n shops get pods, "
         "then sfmctl deploy --mode prod -f '/etc/our values.yaml' --context prod-eu (or not)"
     )
+
+
+def test_no_hint_about_another_cluster_makes_or_fills_one_of_kind() -> None:
+    elsewhere = Target(context="prod-eu", kubeconfig=Path("/etc/prod"), app=SHOP)
+    about_kind = ("SFM-KIND-", "SFM-IMG-001", "SFM-IMG-002", "SFM-IMG-003", "SFM-IMG-004", "SFM-IMG-006")
+    for code in packaged().codes.values():
+        if not code.code.startswith(about_kind):  # these are raised for a kind cluster alone
+            assert not re.search(r"sfmctl (cluster|images)", next_step(code, elsewhere)), code.code
+    assert next_step(packaged().codes["SFM-K8S-001"], Target()).startswith("sfmctl cluster create ")
 
 
 def test_words_that_are_no_command_stay_as_they_are() -> None:

@@ -46,6 +46,13 @@ def test_trouble_becomes_a_fault_with_the_books_exit_code_and_command() -> None:
     )
 
 
+def test_a_fault_of_a_known_target_is_answered_for_that_target() -> None:
+    aim = playrun.target(context="prod-eu", need_infra=False)
+    with pytest.raises(Fault) as caught, playrun.translated(aim):
+        raise Trouble("SFM-APP-003", "nothing is deployed")
+    assert caught.value.next_step == "sfmctl deploy --mode dev --context prod-eu"
+
+
 def test_every_code_of_the_program_is_known_to_explain() -> None:
     known = catalogue()
     assert set(packaged().codes) <= set(known)
