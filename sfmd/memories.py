@@ -13,7 +13,7 @@ from sfmd.core.columns import holds
 from sfmd.core.model import MetaCondition, Terms, Where
 from sfmd.core.normaliser import normalised
 from sfmd.core.retention import retention
-from sfmd.domain import ChangeRow, Explanation, FeatureTerm, Filter, Hit, Memory
+from sfmd.domain import ChangeRow, Explanation, FeatureTerm, Filter, Hit, Memory, Op
 from sfmd.errors import E, Refused
 from sfmd.spaces import Ranking, parsed_metadata
 
@@ -120,7 +120,9 @@ def where_of(given: Filter) -> Where | None:
 
 
 def passes(row: ChangeRow, where: Where | None) -> bool:
-    """The core's filter applied to one row, for List and Export."""
+    """The core's filter applied to one row, for List and Export. What a purge left of a memory never passes."""
+    if row.op is Op.PURGED:
+        return False
     if where is None:
         return True
     if where.kinds and row.kind not in where.kinds:

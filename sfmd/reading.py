@@ -124,6 +124,8 @@ class Reading:
         row = self._store.state_at(space.namespace.ns_id, id_, seq)
         if row is None or (row.deleted and not dead):
             raise Refused(E.NO_MEMORY, f"no live memory has the id {id_!r}")
+        if row.payload is None:
+            raise Refused(E.PURGED, f"memory {id_!r} was purged; it is gone from the past too")
         if not vector:
             row = replace(row, vector=None)
         return memories.memory_of(row, space.at(seq), space.counts, self._clock())
@@ -191,7 +193,7 @@ class Reading:
             if not rows:
                 return
             now = self._clock()
-            passed = [row for row in rows if memories.passes(row, where)]
+            passed = [row for row in rows if row.payload is not None and memories.passes(row, where)]
             if passed:
                 yield [memories.memory_of(row, ranking, space.counts, now) for row in passed]
             after = rows[-1].id

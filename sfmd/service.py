@@ -144,8 +144,8 @@ class MemoryService:
         include_vector: bool = False,
         include_deleted: bool = False,
     ) -> Memory:
-        """One memory, payload verified against its digest. Refused: NO_MEMORY, CORRUPT, BEHIND_HORIZON,
-        FUTURE_SEQ.
+        """One memory, payload verified against its digest. Refused: NO_MEMORY, PURGED, CORRUPT,
+        BEHIND_HORIZON, FUTURE_SEQ.
         """
         return await self._reading.get(
             namespace, id_, as_of_seq, include_vector=include_vector, include_deleted=include_deleted

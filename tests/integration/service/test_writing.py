@@ -306,6 +306,23 @@ async def test_a_purge_holds_after_a_restart_and_leaves_no_bytes(tmp_path: Path)
     await service.close()
 
 
+async def test_a_purged_memory_is_shown_by_nothing_now_or_in_the_past(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        for id_ in ("a", "b", "c"):
+            stored = await service.store(TESTER, "notes", memory(id_))
+        await service.delete(TESTER, "notes", "b")
+        await service.purge(TESTER, "notes", "a")
+        for how in ({"as_of_seq": stored.seq}, {"include_deleted": True}):
+            with pytest.raises(Refused) as refused:
+                await service.get(TESTER, "notes", "a", **how)
+            assert refused.value.code is E.PURGED
+        assert (await service.get(TESTER, "notes", "b", as_of_seq=stored.seq)).payload == b"{}"
+        page = await service.list_page(TESTER, "notes", include_deleted=True)
+        assert [m.id for m in page.memories] == ["b", "c"]
+        parts = [part async for part in service.export(TESTER, "notes", as_of_seq=stored.seq)]
+        assert [m.id for part in parts if isinstance(part, list) for m in part] == ["b", "c"]
+
+
 async def test_namespaces_are_made_once_and_only_grow(tmp_path: Path) -> None:
     clock = StepClock()
     spec = NamespaceSpec("notes", dim=DIM, half_lives=(HalfLife("week", 604_800.0),))
