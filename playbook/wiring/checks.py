@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from playbook.actions import kube, workloads
@@ -92,15 +93,14 @@ def settings(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
 
 
 def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
-    """The application's own pods: all ready, none that restarts. None at all is a warning: it is not deployed."""
+    """The application's own pods and workloads: all ready, none that restarts. None at all: it is not deployed yet."""
     app, now = reach_of(probe).app, time.time()
+    scene = workloads.scene(probe.seen.reader, app.namespace)
     found = [
-        p for p in probe.seen.reader.items(f"/api/v1/namespaces/{app.namespace}/pods")
+        p for p in scene.pods
         if p.get("status", {}).get("phase") != "Succeeded"
         and p["metadata"].get("labels", {}).get("app.kubernetes.io/name") != "sfmctl-verify"
     ]  # fmt: skip
-    if not found:
-        return Status.PASS, "no pod is deployed in the namespace yet"
     for pod in found:
         name = pod["metadata"]["name"]
         if not workloads.pod_ready(pod):
@@ -112,7 +112,18 @@ def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
                 return Status.FAIL, f"{name}: {one['name']} restarted {one['restartCount']} times", "SFM-K8S-016", (
                     f"kubectl -n {app.namespace} logs {name} -c {one['name']} --previous --tail 50"
                 )  # fmt: skip
-    return Status.PASS, f"{len(found)} ready, none restarted lately"
+    lacking = workloads.judge(replace(scene, jobs=()), now)  # a Job comes and goes, and is judged by its pod
+    if lacking:
+        return Status.FAIL, "; ".join(map(str, lacking)), lacking[0].code or "SFM-K8S-015", rolled_out(app, lacking[0])
+    return Status.PASS, f"{len(found)} ready, none restarted lately" if found else "nothing runs in the namespace yet"
+
+
+def rolled_out(app: Application, one: workloads.Unready) -> str:
+    """What tells why a workload lacks pods: the events, when they are refused; else whether its rollout ends."""
+    ours = f"kubectl -n {app.namespace}"
+    if one.code == "SFM-K8S-012":
+        return f"{ours} get events --sort-by=.lastTimestamp (says what refuses the pods)"
+    return f"{ours} rollout status {one.kind.lower()}/{one.name} --timeout=120s"
 
 
 def crash_code(pod: Json) -> str:

@@ -1,10 +1,15 @@
-"""The commands about one application refuse what is not about this cluster."""
+"""What the commands about one application see of a cluster, and what they refuse."""
 
 import json
 
 import pytest
 
+from playbook.model import Status
+from playbook.target import Target
+from playbook.wiring import checks
+from playbook.wiring.application import application
 from sfmctl import app
+from sfmctl.playrun import probing
 from testing.api import serving
 from tests.unit.wiring.conftest import DEV
 
@@ -26,3 +31,55 @@ def test_topics_of_another_environment_than_the_clusters_are_not_planned(cluster
     assert app.run([*asked, "-o", "json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["message"]) == ("SFM-APP-006", "the shared infrastructure here is dev, not prod")
+
+
+def verdict(kubeconfig):
+    """What the row about the application's pods says."""
+    aim = Target(context="prod-eu", kubeconfig=kubeconfig, app=application("shop", "dev"))
+    with probing(aim) as probe:
+        return checks.pods(probe, {})
+
+
+def deployment(*, wanted, ready):
+    labels = {"matchLabels": {"app": "web"}}
+    status = {"observedGeneration": 1, "readyReplicas": ready, "updatedReplicas": ready, "replicas": ready}
+    return {"metadata": {"name": "web", "generation": 1}, "spec": {"replicas": wanted, "selector": labels},
+            "status": status}  # fmt: skip
+
+
+def pod(name):
+    return {"metadata": {"name": name, "labels": {"app": "web"}},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}  # fmt: skip
+
+
+REFUSED = {"metadata": {"name": "web.1"}, "reason": "FailedCreate", "message": "exceeded quota: pods",
+           "involvedObject": {"kind": "ReplicaSet", "name": "web-5d9"}}  # fmt: skip
+DEPLOYMENTS, SHOP = "/apis/apps/v1/namespaces/shop/deployments", "/api/v1/namespaces/shop"
+
+
+@pytest.mark.parametrize("running", [0, 1])
+def test_a_workload_whose_pods_are_refused_is_red_with_and_without_others(cluster, running):
+    api, kubeconfig = cluster
+    api.put(DEPLOYMENTS, deployment(wanted=2, ready=running))
+    api.put(f"{SHOP}/pods", *(pod(f"web-{n}") for n in range(running)))
+    api.put(f"{SHOP}/events", REFUSED)
+    status, observed, code, mend = verdict(kubeconfig)
+    assert (status, code) == (Status.FAIL, "SFM-K8S-012")
+    assert observed == f"Deployment web {running}/2: exceeded quota: pods"
+    assert mend.startswith("kubectl -n shop get events ")
+
+
+def test_a_workload_without_its_pods_is_red_before_anything_says_why(cluster):
+    api, kubeconfig = cluster
+    api.put(DEPLOYMENTS, deployment(wanted=2, ready=0))
+    assert verdict(kubeconfig)[2:] == ("SFM-K8S-015", "kubectl -n shop rollout status deployment/web --timeout=120s")
+
+
+def test_an_application_that_is_wired_and_not_yet_deployed_is_green(cluster):
+    api, kubeconfig = cluster
+    assert verdict(kubeconfig)[0] is Status.PASS
+    api.put(DEPLOYMENTS, deployment(wanted=0, ready=0))
+    assert verdict(kubeconfig)[0] is Status.PASS
+    api.put(DEPLOYMENTS, deployment(wanted=1, ready=1))
+    api.put(f"{SHOP}/pods", pod("web-0"))
+    assert verdict(kubeconfig) == (Status.PASS, "1 ready, none restarted lately")
