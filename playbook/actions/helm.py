@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from playbook.actions import drift, workloads
+from playbook.actions import drift, waiting
 from playbook.actions.chart import inputs_digest, rendered, staged, value_arguments
+from playbook.actions.workloads import judge, scene
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json
 from playbook.model import Status
@@ -148,34 +149,36 @@ def insistent(hands: Hands, argv: list[str]) -> None:
 
 
 def watched(hands: Hands, argv: list[str]) -> None:
-    """Run a helm command while looking at the workloads; ends it when one will never become ready."""
+    """Run a helm command while looking at the workloads; ends it when one that was well will never become ready."""
+    known = waiting.ill_before(scene(hands.api, hands.target.namespace), time.time())
     inner = hands.shell.child()
     with ThreadPoolExecutor(max_workers=1) as pool:
         running: Future[Any] = pool.submit(inner.run, argv, timeout_s=hands.left_s)
         try:
-            workloads.watch(hands, running.done, ready_ends=False)
+            waiting.watch(hands, running.done, ready_ends=False, known=known)
         except BaseException:
             inner.cancelled.set()
             raise
         try:
             running.result()
         except CommandFailed as failed:
-            raise upgrade_trouble(hands, failed) from failed
+            raise upgrade_trouble(hands, failed, known) from failed
 
 
-def upgrade_trouble(hands: Hands, failed: CommandFailed) -> Trouble:
-    """The code for what helm said while it changed the release."""
+def upgrade_trouble(hands: Hands, failed: CommandFailed, known: frozenset[str]) -> Trouble:
+    """The code for what helm said while it changed the release, or for what became ill meanwhile."""
     said = failed.stderr
     if "another operation" in said:
         return Trouble("SFM-HELM-004", "the release is stuck half-way", why=failed.gist)
     if "Forbidden: updates to statefulset spec" in said or "can not be less than" in said:
         return Trouble("SFM-HELM-008", "a volume claim cannot be changed", why=failed.gist)
-    terminal = workloads.terminal_trouble(hands.api, hands.target.namespace, workloads.unready(hands.api, hands.target))
+    found = judge(scene(hands.api, hands.target.namespace), time.time(), known)
+    terminal = waiting.terminal_trouble(hands.api, hands.target.namespace, found)
     if terminal:
         return terminal
-    known = unreachable(failed)
-    if known.code != "SFM-TOOL-003":
-        return known
+    other = unreachable(failed)
+    if other.code != "SFM-TOOL-003":
+        return other
     return Trouble("SFM-HELM-002", "helm could not install or upgrade the release", why=failed.told)
 
 

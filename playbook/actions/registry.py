@@ -18,7 +18,7 @@ ACTIONS: Mapping[str, str] = {
     "helm.upgrade": "playbook.actions.helm:upgrade",
     "helm.uninstall": "playbook.actions.helm:uninstall",
     "helm.rollback": "playbook.actions.helm:rollback",
-    "workloads.wait": "playbook.actions.workloads:wait_ready",
+    "workloads.wait": "playbook.actions.waiting:wait_ready",
     "vault.enable": "playbook.actions.vault_auth:enable",
     "compose.reset": "playbook.actions.compose:reset",
     "app.image": "playbook.wiring.image:supply",

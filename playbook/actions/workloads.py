@@ -1,35 +1,28 @@
 """Who is ready, who is not and why: judged from plain objects, so every verdict is tested from recorded ones.
 
-Waiting stops early on states that waiting cannot mend, with the last lines of the container's log; finished pods do not
-count. A deadline says who is not ready and why.
+States that waiting cannot mend have a code. Finished pods do not count, and a pod of an older revision has no code: it
+is about to be replaced.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from playbook.check import UNREADY, Probe, Verdicts
 from playbook.kube import Json, Reader
 from playbook.model import Status
 from playbook.target import Target
-from playbook.trouble import Trouble, Unknown
-
-if TYPE_CHECKING:
-    from playbook.engine import Hands
 
 BAD_IMAGE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 BAD_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 CRASHES_TERMINAL = 3
 """Restarts from which CrashLoopBackOff counts as terminal: one that only waits for its peer gets a second chance."""
 CONFIG_GRACE_S = 30.0
-LOG_LINES = 12
-POLL_S = 1.5
-AWAY_S = 60.0
-"""How long the API server may be away while we wait, before that is an error of its own."""
+REVISION = "deployment.kubernetes.io/revision"
+NOTHING: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +53,16 @@ class Scene:
     jobs: Sequence[Json]
     pods: Sequence[Json]
     events: Sequence[Json]
+    replicasets: Sequence[Json] = ()
+
+    @property
+    def workloads(self) -> Sequence[tuple[str, Json]]:
+        """Every workload that keeps pods running, with its kind."""
+        return [
+            *(("StatefulSet", item) for item in self.statefulsets),
+            *(("Deployment", item) for item in self.deployments),
+            *(("DaemonSet", item) for item in self.daemonsets),
+        ]
 
 
 def scene(reader: Reader, namespace: str) -> Scene:
@@ -72,20 +75,23 @@ def scene(reader: Reader, namespace: str) -> Scene:
         reader.items(f"/apis/batch/v1/namespaces/{namespace}/jobs"),
         reader.items(f"{core}/pods"),
         reader.items(f"{core}/events", fieldSelector="type=Warning"),
+        reader.items(f"{apps}/replicasets"),
     )
+
+
+def unix_s(stamp: str) -> float:
+    """An RFC 3339 time in Unix seconds."""
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def age_s(stamp: str | None, now: float) -> float:
     """Seconds since an RFC 3339 time; 0 when there is none."""
-    if not stamp:
-        return 0.0
-    return now - datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    return now - unix_s(stamp) if stamp else 0.0
 
 
 def selects(selector: Mapping[str, str], pod: Json) -> bool:
     """Whether a workload's matchLabels fit a pod."""
-    labels = pod["metadata"].get("labels", {})
-    return bool(selector) and all(labels.get(key) == value for key, value in selector.items())
+    return bool(selector) and all(labels(pod).get(key) == value for key, value in selector.items())
 
 
 def container_trouble(pod: Json, now: float) -> tuple[str, str, str, bool] | None:
@@ -132,20 +138,68 @@ def pod_trouble(pod: Json, now: float) -> tuple[str, str, str, bool]:
     return f"{status.get('phase', 'unknown').lower()}: {', '.join(not_ready) or 'no container yet'}", "", "", False
 
 
-def controller_reason(kind: str, name: str, events: Iterable[Json]) -> str:
-    """The last FailedCreate of a workload or of a ReplicaSet of it: what refuses its pods."""
+def restarts(pod: Json) -> int:
+    """How often the containers of a pod were restarted, together."""
+    return sum(one.get("restartCount", 0) for one in pod.get("status", {}).get("containerStatuses", []))
+
+
+def marks(item: Json) -> tuple[str, str]:
+    """An object's uid; and with it what tells its present state from a later one: its generation, its restarts."""
+    meta = item["metadata"]
+    uid = str(meta.get("uid", ""))
+    return uid, f"{uid}/{meta.get('generation', 0)}/{restarts(item)}"
+
+
+def superseded(kind: str, item: Json, pod: Json, seen: Scene) -> bool:
+    """Whether a pod is of an older revision than its workload asks for, and is replaced without being ready first."""
+    meta, spec = item["metadata"], item["spec"]
+    if kind == "Deployment":
+        wanted = meta.get("annotations", {}).get(REVISION)
+        current = {
+            rs["metadata"].get("uid")
+            for rs in seen.replicasets
+            if meta.get("uid") in owners(rs) and rs["metadata"].get("annotations", {}).get(REVISION) == wanted
+        }
+        return bool(current and owners(pod)) and not owners(pod) & current
+    if kind == "StatefulSet":
+        by_hand = spec.get("updateStrategy", {}).get("type") == "OnDelete"
+        stuck = by_hand or spec.get("podManagementPolicy") != "Parallel"  # such a set first waits for its old pod
+        revisions = {item.get("status", {}).get("updateRevision"), labels(pod).get("controller-revision-hash")}
+        return not stuck and None not in revisions and len(revisions) > 1
+    return False
+
+
+def owners(item: Json) -> set[str | None]:
+    """The uids of an object's owners."""
+    return {owner.get("uid") for owner in item["metadata"].get("ownerReferences", [])}
+
+
+def labels(item: Json) -> Mapping[str, str]:
+    """An object's labels."""
+    return item["metadata"].get("labels") or {}
+
+
+def changed_at(item: Json) -> float:
+    """When somebody last changed what an object asks for, in Unix seconds; 0 when it does not say."""
+    fields = item["metadata"].get("managedFields", [])
+    return max((unix_s(one["time"]) for one in fields if "time" in one and not one.get("subresource")), default=0.0)
+
+
+def controller_reason(item: Json, events: Iterable[Json]) -> str:
+    """The last FailedCreate of a workload or of a ReplicaSet of it since it was changed: what refuses its pods."""
+    name, since = item["metadata"]["name"], changed_at(item)
     for event in reversed(list(events)):
         about = event.get("involvedObject", {})
         same = about.get("name") == name or (
             about.get("kind") == "ReplicaSet" and about.get("name", "").startswith(name)
         )
-        if event.get("reason") == "FailedCreate" and same:
+        if event.get("reason") == "FailedCreate" and same and unix_s(stamp(event)) > since:
             return str(event.get("message", ""))
     return ""
 
 
-def judge_one(kind: str, item: Json, seen: Scene, now: float) -> Unready | None:
-    """A Deployment, StatefulSet or DaemonSet: None when it is ready and up to date."""
+def judge_one(kind: str, item: Json, seen: Scene, now: float, known: frozenset[str] = NOTHING) -> Unready | None:
+    """A Deployment, StatefulSet or DaemonSet: None when it is ready and up to date. What is `known` has no code."""
     meta, spec, status = item["metadata"], item["spec"], item.get("status", {})
     if kind == "DaemonSet":
         wanted, ready = status.get("desiredNumberScheduled", 0), status.get("numberReady", 0)
@@ -162,13 +216,19 @@ def judge_one(kind: str, item: Json, seen: Scene, now: float) -> Unready | None:
         return None
     mine = [p for p in seen.pods if selects(spec["selector"].get("matchLabels", {}), p)]
     open_pods = [p for p in mine if not pod_ready(p) and p.get("status", {}).get("phase") != "Succeeded"]
-    for pod in sorted(open_pods, key=lambda p: not (container_trouble(p, now) or ("", ""))[1]):
+    judged: list[tuple[bool, Unready]] = []
+    for pod in open_pods:
         why, code, container, previous = pod_trouble(pod, now)
-        name = pod["metadata"]["name"]
-        return Unready(kind, meta["name"], ready, wanted, f"{name} {why}", code, name, container, previous)
-    refused = controller_reason(kind, meta["name"], seen.events) if len(mine) < wanted else ""
+        old, name = superseded(kind, item, pod, seen), pod["metadata"]["name"]
+        code = "" if old or not fresh or known.intersection(marks(pod)) else code
+        why = f"{name} {'(of the revision before) ' if old else ''}{why}"
+        judged.append((old, Unready(kind, meta["name"], ready, wanted, why, code, name, container, previous)))
+    if judged:
+        return min(judged, key=lambda pair: (not pair[1].code, pair[0]))[1]
+    refused = controller_reason(item, seen.events) if len(mine) < wanted else ""
     if refused:
-        return Unready(kind, meta["name"], ready, wanted, refused, "SFM-K8S-012")
+        code = "" if not fresh or known.intersection(marks(item)) else "SFM-K8S-012"
+        return Unready(kind, meta["name"], ready, wanted, refused, code)
     return Unready(kind, meta["name"], ready, wanted, "being rolled out" if ready else "its pods are being made")
 
 
@@ -177,8 +237,15 @@ def pod_ready(pod: Json) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
 
 
-def judge_job(job: Json, seen: Scene, now: float) -> Unready | None:
-    """A Job: None when it is complete or suspended."""
+def pod_ill(pod: Json, now: float) -> bool:
+    """Whether a pod is not ready and something went wrong in it already, however often."""
+    pulls = [one for one in pod.get("status", {}).get("containerStatuses", [])
+             if (one.get("state", {}).get("waiting") or {}).get("reason") == "ErrImagePull"]  # fmt: skip
+    return not pod_ready(pod) and bool(pulls or restarts(pod) or container_trouble(pod, now))
+
+
+def judge_job(job: Json, seen: Scene, now: float, known: frozenset[str] = NOTHING) -> Unready | None:
+    """A Job: None when it is complete or suspended. What is `known` has no code."""
     meta, status = job["metadata"], job.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", []) if c.get("status") == "True"}
     if "Complete" in conditions or job["spec"].get("suspend"):
@@ -190,21 +257,20 @@ def judge_job(job: Json, seen: Scene, now: float) -> Unready | None:
     if "Failed" in conditions:
         failed = conditions["Failed"]
         why = f"failed: {failed.get('reason', '')} {failed.get('message', '')}"
-        return Unready("Job", meta["name"], done, wanted, why, "SFM-K8S-011", pod)
+        code = "" if known.intersection(marks(job)) else "SFM-K8S-011"
+        return Unready("Job", meta["name"], done, wanted, why, code, pod)
     if last is not None:
         why, code, container, previous = pod_trouble(last, now)
-        terminal = code if code in ("SFM-IMG-005", "SFM-K8S-012") else ""
+        terminal = code if code in ("SFM-IMG-005", "SFM-K8S-012") and not known.intersection(marks(last)) else ""
         return Unready("Job", meta["name"], done, wanted, f"{pod} {why}", terminal, pod, container, previous)
-    return Unready("Job", meta["name"], done, wanted, controller_reason("Job", meta["name"], seen.events) or "starting")
+    return Unready("Job", meta["name"], done, wanted, controller_reason(job, seen.events) or "starting")
 
 
-def judge(seen: Scene, now: float) -> list[Unready]:
-    """Every workload that is not ready, worst first. `now` in Unix seconds. Finished pods do not count."""
+def judge(seen: Scene, now: float, known: frozenset[str] = NOTHING) -> list[Unready]:
+    """Every workload that is not ready, worst first. `now` in Unix seconds. What has a mark in `known` has no code."""
     found = [
-        *(judge_one("StatefulSet", item, seen, now) for item in seen.statefulsets),
-        *(judge_one("Deployment", item, seen, now) for item in seen.deployments),
-        *(judge_one("DaemonSet", item, seen, now) for item in seen.daemonsets),
-        *(judge_job(item, seen, now) for item in seen.jobs if not owned_by_cron(item)),
+        *(judge_one(kind, item, seen, now, known) for kind, item in seen.workloads),
+        *(judge_job(item, seen, now, known) for item in seen.jobs if not owned_by_cron(item)),
     ]
     return sorted((u for u in found if u), key=lambda u: (not u.code, u.kind, u.name))
 
@@ -249,121 +315,6 @@ def unready(reader: Reader, target: Target) -> list[Unready]:
     return judge(scene(reader, target.namespace), datetime.now(UTC).timestamp())
 
 
-def last_log(reader: Reader, namespace: str, one: Unready) -> str:
-    """The last lines of the container that failed; empty when it never ran."""
-    if not one.pod:
-        return ""
-    query: dict[str, Any] = {"tailLines": LOG_LINES, **({"container": one.container} if one.container else {})}
-    try:
-        text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query)
-        if not text.strip() and one.previous:
-            text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query, previous="true")
-        return text
-    except Trouble:
-        return ""
-
-
-DAMAGED_LOG = ("Error while loading log dir", "CorruptRecordException", "Found invalid messages in log")
-"""What a Kafka broker says when it stops over a damaged log folder."""
-
-
-def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -> Trouble | None:
-    """The error for the first state that waiting cannot mend, with its log's last lines; None when there is none."""
-    bad = [one for one in found if one.code]
-    if not bad:
-        return None
-    lines = [str(one) for one in bad]
-    log = last_log(reader, namespace, bad[0]) if bad[0].code in ("SFM-K8S-009", "SFM-K8S-011") else ""
-    code = "SFM-KAF-003" if any(words in log for words in DAMAGED_LOG) else bad[0].code
-    if log:
-        lines += [f"last lines of {bad[0].pod}:", *(f"  {line}" for line in log.splitlines()[-LOG_LINES:])]
-    return Trouble(code, f"{bad[0].kind} {bad[0].name} will not become ready", why="\n".join(lines))
-
-
-def told(seen: Scene, found: Sequence[Unready], since: float) -> str:
-    """What a person who waits wants to know: how many are ready, who is not and why, the newest warnings."""
-    waiting = {one.name for one in found}
-    names = [w["metadata"]["name"] for w in (*seen.statefulsets, *seen.deployments, *seen.daemonsets)]
-    ready = [name for name in names if name not in waiting]
-    fresh = Scene((), (), (), (), (), [e for e in seen.events if age_s(stamp(e), since) <= 0])
-    return "\n".join(
-        [
-            f"{len(ready)} of {len(names)} ready{': ' if ready else ''}{', '.join(sorted(ready))}",
-            *(str(one) for one in found),
-            *(f"event: {line}" for line in last_warnings(fresh, 2)),
-        ]
-    )
-
-
-def watch(hands: Hands, until: Callable[[], bool], *, ready_ends: bool) -> list[Unready]:
-    """Look on until `until()` (or, with `ready_ends`, until all are ready), telling who is not; stops early on the end.
-
-    Returns who is not ready at the end. Raises the trouble of a terminal state seen twice in a row.
-    """
-    namespace, before = hands.target.namespace, ""
-    suspects: set[str] = set()
-    since, away_since = time.time(), 0.0
-    while True:
-        hands.shell.check_cancelled()
-        try:
-            seen = scene(hands.api, namespace)
-            away_since = 0.0
-        except Unknown as unknown:
-            away_since = away_since or time.monotonic()
-            if unknown.code != "SFM-K8S-001" or time.monotonic() - away_since > AWAY_S:
-                raise
-            hands.tell(f"the API server does not answer: {unknown.why}")
-            if until():
-                return []
-            time.sleep(POLL_S)
-            continue
-        found = judge(seen, time.time())
-        bad = {f"{u.kind}/{u.name}/{u.code}" for u in found if u.code}
-        if bad & suspects:
-            trouble = terminal_trouble(hands.api, namespace, found)
-            if trouble:
-                raise trouble
-        suspects = bad
-        now = told(seen, found, since)
-        if now != before:
-            hands.tell(now)
-            before = now
-        if until() or (ready_ends and not found):
-            return found
-        if ready_ends and (closed := closed_vault(hands, found)):
-            raise closed
-        time.sleep(POLL_S)
-
-
-def closed_vault(hands: Hands, found: Sequence[Unready]) -> Trouble | None:
-    """When Vault alone is not ready: the trouble of one that waits for a person to open it, None of one that starts."""
-    from playbook.actions import vault
-
-    if not found or any(one.name != f"{hands.target.release}-vault" or one.code for one in found):
-        return None
-    try:
-        waiting = vault.waits_for_a_person(vault.nodes(hands.api, hands.target))
-    except Trouble:  # it does not answer yet: go on waiting, the deadline will name it
-        return None
-    if not waiting:
-        return None
-    return Trouble("SFM-VLT-001", "everything is ready but Vault, which waits for you", why="; ".join(waiting))
-
-
-def wait_ready(hands: Hands, params: Mapping[str, Any]) -> str:
-    """Wait until all workloads are ready; early when that cannot come, and with names and reasons at the deadline."""
-    started = time.monotonic()
-    deadline = started + hands.target.ready_timeout_s
-    hands.deadline = deadline
-    found = watch(hands, lambda: time.monotonic() >= deadline, ready_ends=True)
-    if found:
-        why = "\n".join(str(one) for one in found)
-        raise Trouble(
-            "SFM-K8S-010", f"{len(found)} workloads are not ready after {hands.target.ready_timeout_s:g} s", why=why
-        )
-    return f"all ready after {time.monotonic() - started:.0f} s"
-
-
 def probe_ready(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """Whether every workload is ready."""
     seen = scene(probe.seen.reader, probe.target.namespace)
@@ -371,7 +322,7 @@ def probe_ready(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     probe.kept[UNREADY] = [] if any(one.code for one in found) else [one.name for one in found]
     if found:
         return Status.FAIL, "; ".join(str(one) for one in found[:5]), found[0].code
-    count = len(seen.deployments) + len(seen.statefulsets) + len(seen.daemonsets)
+    count = len(seen.workloads)
     return (Status.PASS, f"{count} workloads ready") if count else (Status.FAIL, "there is no workload")
 
 
@@ -396,6 +347,3 @@ def probe_claims(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     claims = probe.seen.reader.items(f"/api/v1/namespaces/{probe.target.namespace}/persistentvolumeclaims")
     waiting = [f"{c['metadata']['name']} is {c['status']['phase']}" for c in claims if c["status"]["phase"] != "Bound"]
     return (Status.FAIL, ", ".join(waiting)) if waiting else (Status.PASS, f"{len(claims)} bound")
-
-
-__all__ = ["Scene", "Unknown", "Unready", "judge", "scene", "unready", "wait_ready", "watch"]

@@ -4,44 +4,8 @@ from typing import Any
 
 import pytest
 
-from playbook.actions.workloads import Scene, Unready, judge, last_warnings, overview, told
-
-NOW = 1_790_000_000.0
-LONG_AGO = "2026-01-01T00:00:00Z"
-
-
-def pod(
-    name: str, *statuses: dict[str, Any], phase: str = "Running", ready: bool = False, **more: Any
-) -> dict[str, Any]:
-    conditions = [{"type": "Ready", "status": "True" if ready else "False"}, *more.pop("conditions", [])]
-    status = {"phase": phase, "conditions": conditions, "containerStatuses": list(statuses), "startTime": LONG_AGO}
-    labels = {"app": name.rsplit("-", 1)[0], **more.pop("labels", {})}
-    return {"metadata": {"name": name, "labels": labels, "creationTimestamp": LONG_AGO}, "status": status | more}
-
-
-def waiting(reason: str, message: str = "", restarts: int = 0, **last: Any) -> dict[str, Any]:
-    return {"name": "main", "ready": False, "restartCount": restarts, "image": "acme/thing:1", "lastState": last,
-            "state": {"waiting": {"reason": reason, "message": message}}}  # fmt: skip
-
-
-def workload(name: str, replicas: int = 1, ready: int = 0, updated: int | None = None, **spec: Any) -> dict[str, Any]:
-    return {
-        "metadata": {"name": name, "generation": 2},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, **spec},
-        "status": {"observedGeneration": 2, "readyReplicas": ready,
-                   "updatedReplicas": replicas if updated is None else updated},
-    }  # fmt: skip
-
-
-def job(name: str, *conditions: dict[str, str], **more: Any) -> dict[str, Any]:
-    return {"metadata": {"name": name, **more}, "spec": {"completions": 1}, "status": {"conditions": list(conditions)}}
-
-
-def seen(**kinds: list[dict[str, Any]]) -> Scene:
-    empty: dict[str, list[dict[str, Any]]] = {
-        name: [] for name in ("deployments", "statefulsets", "daemonsets", "jobs", "pods", "events")
-    }
-    return Scene(**(empty | kinds))
+from playbook.actions.workloads import REVISION, Unready, judge, last_warnings, marks, overview
+from testing.workloads import LONG_AGO, NOW, job, pod, seen, waiting, workload
 
 
 def one(found: list[Unready]) -> Unready:
@@ -140,20 +104,74 @@ def test_what_cannot_mend_itself_comes_first() -> None:
     assert [u.name for u in found] == ["z", "a"]
 
 
-def test_who_waits_is_told_how_many_are_ready_and_what_was_warned_of_lately() -> None:
-    def event(at: str, message: str) -> dict[str, Any]:
-        return {"metadata": {"creationTimestamp": at}, "reason": "Unhealthy", "lastTimestamp": at, "message": message,
-                "involvedObject": {"kind": "Pod", "name": "z-0"}}  # fmt: skip
-
-    events = [event(LONG_AGO, "an old story"), event("2026-09-21T14:20:00Z", "probe failed")]
-    scene = seen(statefulsets=[workload("a", ready=1), workload("z")], events=events)
-    lines = told(scene, judge(scene, NOW), NOW).splitlines()
-    assert lines[0] == "1 of 2 ready: a"
-    assert lines[1].startswith("StatefulSet z 0/1")
-    assert [line for line in lines if "event" in line] == [lines[2]]
-    assert "probe failed" in lines[2]
-
-
 def test_the_overview_has_every_workload_and_the_reason_of_those_that_wait() -> None:
     rows = overview(seen(statefulsets=[workload("a", ready=1), workload("z")]), NOW)
     assert [(r["name"], r["ready"], bool(r["why"])) for r in rows] == [("a", 1, False), ("z", 0, True)]
+
+
+def owned(*uids: str, **meta: Any) -> dict[str, Any]:
+    return {"ownerReferences": [{"uid": uid} for uid in uids], **meta}
+
+
+def deployed(pods: list[dict[str, Any]]) -> list[Unready]:
+    """The verdict on a Deployment of revision 3, with one ReplicaSet for each revision."""
+    thing = workload("opa")
+    thing["metadata"] |= {"uid": "opa", "annotations": {REVISION: "3"}}
+    sets = [{"metadata": owned("opa", uid=f"rs-{n}", annotations={REVISION: str(n)})} for n in (2, 3)]
+    return judge(seen(deployments=[thing], replicasets=sets, pods=pods), NOW)
+
+
+def test_a_deployments_pod_of_the_revision_before_ends_nothing_and_one_of_its_own_does() -> None:
+    old, new = (pod(f"opa-{n}", waiting("ImagePullBackOff")) for n in (2, 3))
+    old["metadata"] |= owned("rs-2")
+    new["metadata"] |= owned("rs-3")
+    found = one(deployed([old]))
+    assert (found.code, "(of the revision before)" in found.why) == ("", True)
+    found = one(deployed([old, new]))
+    assert (found.code, found.pod) == ("SFM-IMG-005", "opa-3")
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"podManagementPolicy": "Parallel"}, ""),
+        ({}, "SFM-IMG-005"),  # in order: the controller first waits for the pod that never will be ready
+        ({"podManagementPolicy": "Parallel", "updateStrategy": {"type": "OnDelete"}}, "SFM-IMG-005"),
+    ],
+)
+def test_a_statefulsets_pod_of_the_revision_before_ends_nothing_where_it_is_replaced(
+    spec: dict[str, Any], code: str
+) -> None:
+    kafka = workload("kafka", **spec)
+    kafka["status"]["updateRevision"] = "kafka-new"
+    old = pod("kafka-0", waiting("ImagePullBackOff"), labels={"controller-revision-hash": "kafka-old"})
+    assert one(judge(seen(statefulsets=[kafka], pods=[old]), NOW)).code == code
+    old["metadata"]["labels"]["controller-revision-hash"] = "kafka-new"
+    assert one(judge(seen(statefulsets=[kafka], pods=[old]), NOW)).code == "SFM-IMG-005"
+
+
+def test_a_change_that_the_controller_has_not_seen_yet_is_not_judged_by_the_pods_before_it() -> None:
+    kafka = workload("kafka")
+    kafka["status"]["observedGeneration"] = 1
+    assert one(judge(seen(statefulsets=[kafka], pods=[pod("kafka-0", waiting("ImagePullBackOff"))]), NOW)).code == ""
+
+
+def test_a_refusal_before_the_last_change_is_no_refusal_of_it() -> None:
+    event = {"metadata": {}, "reason": "FailedCreate", "lastTimestamp": "2026-05-05T05:05:05Z", "message": "forbidden",
+             "involvedObject": {"kind": "StatefulSet", "name": "opa"}}  # fmt: skip
+    thing = workload("opa")
+    thing["metadata"]["managedFields"] = [{"time": "2026-05-05T05:05:04Z"}]
+    assert one(judge(seen(statefulsets=[thing], events=[event]), NOW)).code == "SFM-K8S-012"
+    thing["metadata"]["managedFields"] += [{"time": "2026-05-05T05:05:06Z"}]
+    assert one(judge(seen(statefulsets=[thing], events=[event]), NOW)).code == ""
+
+
+def test_what_is_known_has_no_code_and_does_not_hide_what_is_not() -> None:
+    broken = [pod(f"kafka-{n}", waiting("ImagePullBackOff"), uid=f"pod-{n}") for n in (0, 1)]
+    failed = job("setup", {"type": "Failed", "status": "True"}, uid="job")
+    scene = seen(statefulsets=[workload("kafka", replicas=2)], pods=broken, jobs=[failed])
+    known = frozenset({"pod-0", "job"})
+    assert [(u.name, u.code, u.pod) for u in judge(scene, NOW, known)] == [
+        ("kafka", "SFM-IMG-005", "kafka-1"), ("setup", "", "")
+    ]  # fmt: skip
+    assert {u.code for u in judge(scene, NOW, known | {marks(broken[1])[1]})} == {""}
