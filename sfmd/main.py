@@ -35,18 +35,25 @@ def run(arguments: Sequence[str]) -> int:
         command: Callable[[argparse.Namespace], int] = given.command
         return command(given)
     except Refused as refused:
-        tell(f"sfmd: {refused.code.code} {refused.message}\n  next: {refused.code.next_step}")
-        return exits.exit_code(refused)
+        return _refused(refused)
     except KeyboardInterrupt:
         return exits.INTERRUPTED
     except BrokenPipeError:
         return exits.OK
     except SystemExit as stop:
         return int(stop.code or 0)
+    except OSError as error:  # the place that was given cannot be used, or the disk is full
+        where = f"{error.filename} cannot be used" if error.filename else "the system refused an operation"
+        return _refused(Refused(E.STORE_DOWN, f"{where}: {error.strerror or type(error).__name__}"))
     except Exception as bug:  # noqa: BLE001 - the one error boundary of this program
         traceback.print_exc()
         tell(f"sfmd: {E.BUG.code} a bug in sfmd: {type(bug).__name__}\n  next: report it with the lines above")
         return exits.BUG
+
+
+def _refused(refused: Refused) -> int:
+    tell(f"sfmd: {refused.code.code} {refused.message}\n  next: {refused.code.next_step}")
+    return exits.exit_code(refused)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -41,20 +41,21 @@ def is_postgres(place: str | Path) -> bool:
 def migrate_locked(folder: Path) -> tuple[str, str]:
     """As `migrate`, for a caller that holds the directory's lock."""
     database = SqliteDatabase(folder)
-    link = database.writer()
-    engine = engine_on(apsw_dbapi.Connection(link.raw))
     try:
-        with engine.connect() as connection:
-            return upgrade(connection)
+        link = database.writer()
+        engine = engine_on(apsw_dbapi.Connection(link.raw))
+        try:
+            with engine.connect() as connection:
+                return upgrade(connection)
+        finally:
+            link.cursor.close()
+            engine.dispose()
+            link.close()
     except database.errors as error:
         raise database.failure(error).refusal from error
     except sa.exc.DBAPIError as error:
         cause = error.orig if isinstance(error.orig, Exception) else error
         raise database.failure(cause).refusal from error
-    finally:
-        link.cursor.close()
-        engine.dispose()
-        link.close()
 
 
 def migrate_postgres(url: str) -> tuple[str, str]:

@@ -233,6 +233,42 @@ def test_bad_input_is_a_line_with_a_code(arguments: tuple[str, ...], settings: d
     assert done.stdout == ""
 
 
+COMMANDS = [
+    ("migrate",), ("check",), ("compact", "--horizon", "1"), ("backup", "copy"),
+    ("token", "create", "--principal", "a"), ("token", "list"), ("token", "revoke", "a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("below", ["", "data"])
+def test_a_data_directory_that_is_a_file_is_a_line_with_a_code(
+    arguments: tuple[str, ...], below: str, tmp_path: Path, sfmd: Sfmd
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("no directory")
+    done = sfmd(*arguments, data_dir=file / below)
+    assert done.returncode in (2, 5), done.stderr
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert file.read_text() == "no directory"
+
+
+@pytest.mark.parametrize("place", ["file", "file/data", "/proc/data"])
+def test_a_daemon_whose_data_directory_cannot_be_made_says_so(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = sfmd_process("serve", "--port", "0", data_dir=tmp_path / place, SOMA_HTTP__PORT="0")
+    assert (done.returncode, "Traceback" in done.stderr) == (5, False)
+    assert f"sfmd: SFM-MEM-024 {tmp_path / place} cannot be used: " in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("compact", "--horizon", "1"), ("backup", "copy")], ids=" ".join)
+def test_a_file_that_is_no_database_is_called_damaged(arguments: tuple[str, ...], tmp_path: Path, sfmd: Sfmd) -> None:
+    (tmp_path / FILE).write_bytes(b"this is not a database " * 50)
+    done = sfmd(*arguments, data_dir=tmp_path)
+    assert (done.returncode, "SFM-MEM-025" in done.stderr) == (3, True)
+    assert "Traceback" not in done.stderr
+
+
 def test_a_daemon_that_cannot_be_set_up_says_why_and_lets_go(tmp_path: Path, sfmd: Sfmd) -> None:
     data = tmp_path / "data"
     half = sfmd_process("serve", "--port", "0", data_dir=data, SOMA_TLS__CERT_FILE="/none.pem", SOMA_HTTP__PORT="0")
