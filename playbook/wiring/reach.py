@@ -11,7 +11,7 @@ import base64
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,15 +45,32 @@ class Reach:
 
     def endpoints(self) -> Endpoints:
         """What the shared infrastructure publishes; Unknown when it publishes nothing."""
-        base = f"/api/v1/namespaces/{self.target.namespace}/configmaps"
-        found = self.reader.get(f"{base}/{self.target.release}-endpoints")
+        found = self.config_map(f"{self.target.release}-endpoints")
         if found is None:
             raise Unknown("SFM-APP-003", f"the ConfigMap {NAME} is not in {self.target.namespace}",
                           why="the shared infrastructure is not deployed on this cluster, or not by this program",
                           )  # fmt: skip
-        values = dict(found.get("data") or {})
-        ca = self.reader.get(f"{base}/{values['CA_CONFIGMAP']}") if values.get("CA_CONFIGMAP") else None
-        return Endpoints(values, self.target.namespace, str((ca or {}).get("data", {}).get("ca.crt", "")))
+        return Endpoints(found, self.target.namespace, self.authority(found))
+
+    def authority(self, published: Mapping[str, str]) -> str:
+        """The certificate of the authority behind the infrastructure's TLS: the chart's own is in a ConfigMap, that of
+        cert-manager or of Secrets that were brought along is beside a server's certificate. Empty without TLS."""
+        if own := published.get("CA_CONFIGMAP"):
+            kind, name, found = "ConfigMap", own, (self.config_map(own) or {}).get("ca.crt", "")
+        elif beside := published.get("CA_SECRET"):
+            kept = self.secret(beside)
+            kind, name, found = "Secret", beside, kept.get("ca.crt") if kept else ""
+        else:
+            return ""
+        if not found:
+            raise Unknown("SFM-APP-016", f"the {kind} {name} has no ca.crt",
+                          why=f"the ConfigMap {NAME} in {self.target.namespace} names it for the authority")  # fmt: skip
+        return found
+
+    def config_map(self, name: str) -> dict[str, str] | None:
+        """The data of a ConfigMap of the infra namespace (None: it is not there)."""
+        found = self.reader.get(f"/api/v1/namespaces/{self.target.namespace}/configmaps/{name}")
+        return None if found is None else dict(found.get("data") or {})
 
     def secret(self, name: str, namespace: str = "") -> Sealed | None:
         """The values of a Secret (None: it is not there)."""
