@@ -72,7 +72,8 @@ class MemorySystemBuilder:
             store, spaces, meters, Memory(resident_bytes, limit), clock=self._clock,
             keys_kept_s=settings.store.keys_kept_s,
         )  # fmt: skip
-        recalls = ThreadPoolExecutor(self._workers(), "recall")
+        workers = self._workers()
+        recalls = ThreadPoolExecutor(workers, "recall")
         # Preparing holds the interpreter lock, so more than one thread would only make it wait.
         pool = ThreadPoolExecutor(1, "prepare")
         writer = Writer(
@@ -92,7 +93,9 @@ class MemorySystemBuilder:
                 statistics=Statistics(spaces, writer, meters, product_version(), store.horizon_seq()),
                 namespaces=Namespaces(spaces, writer, embedders, limits),
                 writing=Writing(spaces, writer, Preparing(embedders, limits), limits, pool, meters),
-                reading=Reading(store, spaces, writer, recalling, limits, recalls, self._clock, meters),
+                reading=Reading(
+                    store, spaces, writer, recalling, limits, recalls, self._workers(), self._clock, meters
+                ),
                 pools=(recalls, pool),
                 meters=meters,
             )

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import binascii
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -24,6 +24,7 @@ from sfmd.group import event_id
 from sfmd.measure import Meters
 from sfmd.protocols import Clock, Store
 from sfmd.recalling import Ask, Recalling, replay_query, replayed
+from sfmd.sharing import Sharing, Waiting
 from sfmd.spaces import Space, Spaces
 from sfmd.writer import Writer
 
@@ -40,10 +41,11 @@ class Reading:
 
     def __init__(
         self, store: Store, spaces: Spaces, writer: Writer, recalling: Recalling, limits: Limits,
-        pool: ThreadPoolExecutor, clock: Clock, meters: Meters,
+        pool: ThreadPoolExecutor, workers: int, clock: Clock, meters: Meters,
     ) -> None:  # fmt: skip
         self._store, self._spaces, self._writer, self._recalling = store, spaces, writer, recalling
         self._limits, self._pool, self._clock, self._meters = limits, pool, clock, meters
+        self._sharing = Sharing(pool, workers, self._asked)
         self.waiting = 0
         """Recalls in the pool or before it."""
         self._watchers = 0
@@ -66,7 +68,7 @@ class Reading:
         stop = threading.Event()
         self.waiting += 1
         try:
-            return await self._in_pool(lambda: self._asked(space, query, stop))
+            return await self._sharing.put(space, query, stop)
         except Cancelled:
             raise Refused(E.CANCELLED) from None
         finally:
@@ -76,16 +78,21 @@ class Reading:
             self._meters.recalled(spent_s)
             space.recall_s.add(spent_s)
 
-    def _asked(self, space: Space, query: Query, stop: threading.Event) -> RecallResult:
-        """In the pool: settle what state and what time are meant, then recall."""
-        if stop.is_set():
-            raise Cancelled
+    def _asked(self, group: Sequence[Waiting]) -> Iterator[RecallResult | Exception]:
+        """In the pool: settle what states and what times are meant, then recall."""
+        return self._recalling.recall_all([self._settled(one) for one in group])
+
+    def _settled(self, one: Waiting) -> Ask | Exception:
+        query = one.query
         past = query.as_of_seq is not None
         seq = query.as_of_seq if query.as_of_seq is not None else self._writer.applied_seq
-        now_s = query.now_s
-        if now_s is None:
-            now_s = self._committed_at(seq) if past else self._clock()
-        return self._recalling.recall(Ask(space, query, seq, now_s, past, stop))
+        try:
+            now_s = query.now_s
+            if now_s is None:
+                now_s = self._committed_at(seq) if past else self._clock()
+        except Refused as refused:
+            return refused
+        return Ask(one.space, query, seq, now_s, past, one.stop)
 
     async def recall_batch(self, queries: Sequence[Query]) -> list[RecallResult | ItemError]:
         """Each query on its own, as many at a time as the pool has workers."""

@@ -7,7 +7,7 @@ What the log cannot restore (statistics of today) never enters the digest.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from sfmd.contract import ReplayResult
 from sfmd.core import vectors
 from sfmd.core.engine import ENGINE
 from sfmd.core.gates import near_tie
-from sfmd.core.model import F32, Found, Terms
+from sfmd.core.model import F32, Cancelled, Found, Question, Terms
 from sfmd.domain import ChangeRow, Explanation, Hit, Query, RecallResult, Receipt
 from sfmd.errors import E, Refused
 from sfmd.preparing import Embedders, bad_vector, dimension_words
@@ -59,17 +59,62 @@ class Recalling:
         row: F32 = matrix[0]
         return row
 
-    def recall(self, ask: Ask) -> RecallResult:
-        """Search, read, check. Raises Refused, and Cancelled when `ask.stop` was set."""
-        unit = self.vector(ask.space, ask.query)
-        for _ in range(PURGE_RETRIES):
-            found, ranking = self._search(ask, unit)
-            result = self._result(ask, found, ranking)
-            if result is not None:
-                if not ask.past:
-                    self._remember(ask, unit, found, ranking)
-                return result
-        raise Refused(E.BUSY, "memories are being purged while they are read", retry_after_s=0.1)
+    def recall_all(self, asks: Sequence[Ask | Exception]) -> Iterator[RecallResult | Exception]:
+        """An outcome for each, in order; those of the present share what is read. An exception stays what it is."""
+        units = [ask if isinstance(ask, Exception) else self._unit(ask) for ask in asks]
+        shared = self._shared(asks, units)
+        for n, (ask, unit) in enumerate(zip(asks, units, strict=True)):
+            if isinstance(ask, Exception):
+                yield ask
+            elif isinstance(unit, Exception):
+                yield unit
+            else:
+                yield self._outcome(ask, unit, shared.get(n))
+
+    def _unit(self, ask: Ask) -> F32 | Exception:
+        try:
+            if ask.stop.is_set():
+                raise Cancelled
+            return self.vector(ask.space, ask.query)
+        except (Refused, Cancelled) as why:
+            return why
+
+    def _shared(
+        self, asks: Sequence[Ask | Exception], units: Sequence[F32 | Exception]
+    ) -> dict[int, Found | Cancelled]:
+        """What the core finds for those of the present, where there are several; all are of one namespace."""
+        mine = [
+            (n, ask, unit)
+            for n, (ask, unit) in enumerate(zip(asks, units, strict=True))
+            if isinstance(ask, Ask) and not ask.past and not isinstance(unit, Exception)
+        ]
+        if len(mine) < 2:
+            return {}
+        questions = [
+            Question(
+                unit, ask.query.k, ask.now_s, ask.query.alpha, ask.query.beta, memories.where_of(ask.query.filter),
+                ask.query.min_score, ask.stop.is_set,
+            )
+            for _, ask, unit in mine
+        ]  # fmt: skip
+        found = mine[0][1].space.index.search_together(questions)
+        return {n: one for (n, _, _), one in zip(mine, found, strict=True)}
+
+    def _outcome(self, ask: Ask, unit: F32, first: Found | Cancelled | None) -> RecallResult | Exception:
+        """The reply from what was found together, or from a search of its own; or why there is none."""
+        try:
+            if isinstance(first, Cancelled):
+                raise first
+            for _ in range(PURGE_RETRIES):
+                found, ranking = self._search(ask, unit) if first is None else (first, ask.space.at(first.seq))
+                result, first = self._result(ask, found, ranking), None
+                if result is not None:
+                    if not ask.past:
+                        self._remember(ask, unit, found, ranking)
+                    return result
+            raise Refused(E.BUSY, "memories are being purged while they are read", retry_after_s=0.1)
+        except Exception as why:  # noqa: BLE001 - the caller of this one recall raises it, and no other of its group
+            return why
 
     def _search(self, ask: Ask, unit: F32) -> tuple[Found, Ranking]:
         query = ask.query

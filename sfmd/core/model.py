@@ -151,8 +151,23 @@ class IndexStats:
     bytes_resident: int = 0
 
 
+Cancel = Callable[[], bool]
+"""Whether the caller has gone away."""
+
+
+@dataclass(slots=True)
+class Question:
+    """One query of the present, as `Index.search` takes it. Not frozen, as Terms."""
+
+    q: F32
+    k: int
+    now_s: float
+    alpha: float | None = None
+    beta: float | None = None
+    where: Where | None = None
+    min_score: float = 0.0
+    cancelled: Cancel | None = None
+
+
 class Cancelled(Exception):
     """The caller's `cancelled()` said yes between two blocks."""
-
-
-Cancel = Callable[[], bool]

@@ -17,9 +17,11 @@ import threading
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
+from sfmd.core.best import Best, highest
 from sfmd.core.columns import Bool
 from sfmd.core.heads import CHUNK_ROWS
 from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Where
@@ -37,8 +39,6 @@ HEADS_AGAIN = 1.1
 much for heads to be asked again."""
 LEAST_FACTOR = 2.0**-900
 """Classes further behind than this are bounded from above only."""
-LEAST_FLOOR = 2.0**-1000
-"""A smaller floor counts as none: near the least floats, bounds lose the digits that make them bounds."""
 WEIGHT_ERROR = 2.0**-21
 """Relative error of a float32 weight that was rounded up, and of its product with a similarity."""
 
@@ -71,54 +71,39 @@ def _room() -> F32:
     return kept
 
 
-class Best:
-    """The k best lower bounds so far, and `floor`, the least of them (never falling; 0 while there are fewer)."""
-
-    __slots__ = ("_lower", "floor", "k")
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-        self.floor = 0.0
-        self._lower: list[float] = []
-
-    def offer(self, lower: list[float]) -> None:
-        """Take lower bounds on the linear scale."""
-        pool = self._lower
-        pool += lower
-        pool.sort(reverse=True)
-        del pool[self.k :]
-        if len(pool) == self.k and pool[-1] > self.floor and pool[-1] > LEAST_FLOOR:
-            self.floor = pool[-1]
-
-
-def highest(x: F32 | F64, k: int) -> list[float]:
-    """The k highest of an array, in any order, perhaps among a few others."""
-    surplus = x.size - k
-    if surplus > k:
-        x = x.copy()
-        x.partition(surplus)
-        x = x[surplus:]
-    out: list[float] = x.tolist()
-    return out
-
-
 def dot_error(dim: int) -> float:
     """How far a float32 product of two unit vectors can be from the exact one: D 2^-24, and a little for |v| > 1."""
     return dim * 2.0**-24 * 1.001 + 2.0**-40
+
+
+class Slab(NamedTuple):
+    """The block that a scan has open: rows low:high of a part, or those of them (relative to low) in `rows`.
+
+    sound: its weights bound from below too.
+    """
+
+    part: Part
+    factor: float
+    low: int
+    high: int
+    rows: I64 | None
+    sound: bool
 
 
 class Scan:
     """One query against tail and segments. Make one per query; nothing is shared between threads."""
 
     __slots__ = (
-        "_eps", "_error", "_factors", "_found", "_heads_from", "_masks", "_parts", "_reference", "_room", "_tail_found",
-        "_turned", "ask", "best", "bytes_touched", "rows_scored",
+        "_eps", "_error", "_factors", "_found", "_heads_from", "_heap", "_masks", "_parts", "_reference", "_room",
+        "_scales", "_tail_found", "_turned", "ask", "best", "bytes_touched", "opened", "rows_scored", "slab",
     )  # fmt: skip
+
+    slab: Slab
 
     def __init__(self, ask: Ask) -> None:
         self.ask = ask
         self.best = Best(ask.k)
-        self.rows_scored = self.bytes_touched = 0
+        self.rows_scored = self.bytes_touched = self.opened = 0
         self._heads_from = 0.0
         self._turned: dict[int, F32] = {}
         self._error = dot_error(ask.q.shape[0])
@@ -126,6 +111,8 @@ class Scan:
         self._masks: dict[int, Bool] = {}
         self._parts: list[Part] = []
         self._factors: list[float] = []
+        self._scales: list[float] = []
+        self._heap: list[tuple[float, int, int]] = []
         self._found: list[tuple[Block, float, I64, F32, float]] = []
         self._tail_found: tuple[Block, I64, F64] | None = None
 
@@ -134,6 +121,12 @@ class Scan:
 
         tail_base: float64[N] as in View; matches: bool[N] for the filter.
         """
+        self.start(tail, tail_base, matches, plan)
+        while self.advance():
+            self.finish(self.products())
+
+    def start(self, tail: Block | None, tail_base: F64, matches: Bool | None, plan: Plan | None) -> None:
+        """As `run`, up to the first block: after it, `advance` and `finish` take turns."""
         ask = self.ask
         rest: F64 | None = None
         reference = -math.inf
@@ -183,19 +176,25 @@ class Scan:
         self._tail_found = (block, rows[near], upper[near])
 
     def _segments(self, plan: Plan, levels: list[float]) -> None:
-        """Walk the parts' blocks by falling limit; `levels`: each part's best key, relative to the reference."""
-        beta, best, cancelled = self.ask.scoring.beta, self.best, self.ask.cancelled
+        """Make ready to walk the parts' blocks by falling limit; `levels`: each part's best key, relative to the
+        reference."""
+        beta = self.ask.scoring.beta
         self._eps = (plan.slack + 2.0**-47 * (abs(self._reference) + 2.0**10)) / beta + WEIGHT_ERROR
-        above = 1.0 + self._eps
         self._parts = parts = plan.parts
-        scales = [2.0 ** (level / beta) for level in levels]
+        self._scales = scales = [2.0 ** (level / beta) for level in levels]
         self._factors = [max(scale, LEAST_FACTOR) for scale in scales]
-        heap = [(-part.spans[0].limit * scales[n], n, 0) for n, part in enumerate(parts)]
-        heapify(heap)
+        self._heap = [(-part.spans[0].limit * scales[n], n, 0) for n, part in enumerate(parts)]
+        heapify(self._heap)
+
+    def advance(self) -> bool:
+        """Go on to the next block whose products are wanted whole, through those that need less; False at the end.
+        Raises Cancelled."""
+        heap, parts, scales, best = self._heap, self._parts, self._scales, self.best
+        cancelled = self.ask.cancelled
         while heap:
             bound, n, at = heap[0]
-            if -bound * above < best.floor:
-                break
+            if -bound * (1.0 + self._eps) < best.floor:
+                return False
             if cancelled is not None and cancelled():
                 raise Cancelled
             spans = parts[n].spans
@@ -203,7 +202,10 @@ class Scan:
                 heapreplace(heap, (-spans[at + 1].limit * scales[n], n, at + 1))
             else:
                 heappop(heap)
-            self._block(n, spans[at])
+            self.opened += 1
+            if self._open(n, spans[at]):
+                return True
+        return False
 
     def _mask(self, segment: Segment) -> Bool | None:
         """bool[N] for the filter and for reads of the past, or None when every row of the segment is to be looked at.
@@ -225,8 +227,8 @@ class Scan:
         """The least product s * weight whose upper bound reaches the floor, in a class with this factor."""
         return self.best.floor / factor * (1.0 - self._eps) - self._error * 1.001
 
-    def _block(self, n: int, span: Span) -> None:
-        """Look at one block of part n: float32 products s * weight against the floor; what passes is a candidate."""
+    def _open(self, n: int, span: Span) -> bool:
+        """Begin with one block of part n. True when its products are wanted whole: `finish` goes on with them."""
         part, factor, low, high = self._parts[n], self._factors[n], span.low, span.high
         least = self._least(factor)
         if span.falling and span.last < least:
@@ -239,24 +241,35 @@ class Scan:
             rows = self._by_heads(part, span, high, rows, least)
         else:
             self.rows_scored += rows.size
-        raised = False
-        if rows is None:
-            p = self._products(part, low, high)
-            raised = sound and self.best.floor == 0.0 and p.size > 2 * self.best.k
-            if raised:
-                if part.segment.n_ended:
-                    p[part.segment.data.ended[low:high] <= self.ask.seq] = -1.0
-                self._raise(highest(p, self.best.k), factor)
-                least = self._least(factor)
-            rows = (p >= least).nonzero()[0]
-            p = p[rows]
-        elif rows.size:
-            p = self._picked(part, low, high, rows)
-            near = (p >= least).nonzero()[0]
-            rows, p = rows[near], p[near]
-        if rows.size == 0:
+        whole = rows is None or rows.size >= GATHER_BELOW * (high - low)
+        self.slab = Slab(part, factor, low, high, rows, sound)
+        if rows is not None and not whole and rows.size:
+            self._judge(rows, self._gathered(part, rows + low), least)
+        return whole
+
+    def finish(self, p: F32) -> None:
+        """Look at the open block, given its products: float32 s * weight against the floor; what passes is a
+        candidate."""
+        part, factor, low, high, rows, sound = self.slab
+        least = self._least(factor)
+        if rows is not None:
+            self._judge(rows, p[rows], least)
             return
-        rows = rows + low
+        if not (sound and self.best.floor == 0.0 and p.size > 2 * self.best.k):
+            self._judge(None, p, least)
+            return
+        if part.segment.n_ended:
+            p[part.segment.data.ended[low:high] <= self.ask.seq] = -1.0
+        self._raise(highest(p, self.best.k), factor)
+        self._judge(None, p, self._least(factor), raised=True)
+
+    def _judge(self, rows: I64 | None, p: F32, least: float, *, raised: bool = False) -> None:
+        """Keep those of the open block's rows (relative to its low; None: all) whose products reach the floor."""
+        part, factor, low, _, _, sound = self.slab
+        near = (p >= least).nonzero()[0]
+        if near.size == 0:
+            return
+        rows, p = (near if rows is None else rows[near]) + low, p[near]
         if part.segment.n_ended:
             living = (part.segment.data.ended[rows] > self.ask.seq).nonzero()[0]
             rows, p = rows[living], p[living]
@@ -288,18 +301,19 @@ class Scan:
             return rows
         return near if rows is None else np.intersect1d(near, rows, assume_unique=True)
 
-    def _products(self, part: Part, low: int, high: int) -> F32:
-        """s * weight, float32[high - low], of every row of a block; valid until the next block."""
-        self.bytes_touched += (high - low) * part.row_bytes
-        p = block_dots(part.v[low:high], self.ask.q, self._room[: high - low])
-        return np.multiply(p, part.weight[low:high], p)
+    def products(self) -> F32:
+        """s * weight, float32[high - low], of every row of the open block; valid until the next block."""
+        part, _, low, high, _, _ = self.slab
+        return self.weighted(block_dots(part.v[low:high], self.ask.q, self._room[: high - low]))
 
-    def _picked(self, part: Part, low: int, high: int, rows: I64) -> F32:
-        """s * weight of chosen rows (relative to low) of a block: few are gathered, many picked out of the whole."""
-        if rows.size >= GATHER_BELOW * (high - low):
-            out: F32 = self._products(part, low, high)[rows]
-            return out
-        rows = rows + low
+    def weighted(self, dots: F32) -> F32:
+        """The open block's products from its similarities, in the same array."""
+        part, _, low, high, _, _ = self.slab
+        self.bytes_touched += (high - low) * part.row_bytes
+        return np.multiply(dots, part.weight[low:high], dots)
+
+    def _gathered(self, part: Part, rows: I64) -> F32:
+        """s * weight of a few chosen rows."""
         self.bytes_touched += rows.size * part.row_bytes
         gathered: F32 = np.vecdot(part.v[rows], self.ask.q)
         return gathered * part.weight[rows]
@@ -366,7 +380,7 @@ def _rank(t: Terms) -> tuple[float, bytes]:
 
 
 def block_dots(v: F32, q: F32, out: F32) -> F32:
-    """float32 products of one block with the query. An int8 copy or several queries at once take its place here.
+    """float32 products of one block with the query. An int8 copy takes its place here.
 
     vecdot saturates the memory's bandwidth, which BLAS gemv does not.
     """

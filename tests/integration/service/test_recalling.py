@@ -195,6 +195,45 @@ async def test_a_cancelled_recall_stops_and_the_pool_goes_on(tmp_path: Path) -> 
         assert service.stats().recalls_waiting == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_recalls_that_wait_together_are_answered_as_each_would_be_alone(tmp_path: Path, workers: int) -> None:
+    async with service_in(tmp_path, recall={"workers": workers}) as service:
+        await service.create_namespace(TESTER, NamespaceSpec("others", dim=DIM, alpha=0.0))
+        rng = np.random.default_rng(5)
+        for name in ("notes", "others"):
+            items = [memory(f"{name}{n}", *rng.normal(size=DIM), importance=float(rng.normal())) for n in range(4000)]
+            await service.store_batch(TESTER, name, items)
+        past = service.stats().seq - 1000
+        asked = [
+            replace(ask(*rng.normal(size=4)), namespace=("notes", "others")[n % 3 == 0], k=1 + n, receipt=True,
+                    now_s=EPOCH_S + n, as_of_seq=past if n % 5 == 0 else None)
+            for n in range(40)
+        ]  # fmt: skip
+        asked[7] = replace(asked[7], vector=b"1234")
+        alone = [await service.recall(TESTER, one) for n, one in enumerate(asked) if n != 7]
+        done = await asyncio.gather(*(service.recall(TESTER, one) for one in asked), return_exceptions=True)
+        refused = done.pop(7)
+        assert isinstance(refused, Refused) and refused.code is E.DIMENSION
+        # How many rows were looked at depends on what upkeep had done by then; the answers do not.
+        assert [r.hits for r in done] == [r.hits for r in alone]
+        assert [r.receipt.answer_digest for r in done] == [r.receipt.answer_digest for r in alone]
+        assert service.stats().recalls_waiting == 0
+
+
+async def test_some_of_a_group_are_cancelled_and_the_others_answered(tmp_path: Path) -> None:
+    async with service_in(tmp_path, recall={"workers": 1}) as service:
+        rng = np.random.default_rng(1)
+        await service.store_batch(TESTER, "notes", [memory(f"m{n}", *rng.normal(size=DIM)) for n in range(20_000)])
+        tasks = [asyncio.create_task(service.recall(TESTER, ask(k=200))) for _ in range(30)]
+        await asyncio.sleep(0)
+        for task in tasks[::3]:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(e, asyncio.CancelledError) for e in ended[::3])
+        kept = [e for n, e in enumerate(ended) if n % 3]
+        assert all(len(e.hits) == 200 for e in kept)
+
+
 async def test_more_recalls_than_may_wait_are_shed(tmp_path: Path) -> None:
     async with service_in(tmp_path, limits={"recall_queue": 2}) as service:
         await service.store(TESTER, "notes", memory("a"))
