@@ -9,17 +9,27 @@ LEAST_FLOOR = 2.0**-1000
 
 
 class Best:
-    """The k best lower bounds so far, and `floor`, the least of them (never falling; 0 while there are fewer)."""
+    """The k best lower bounds so far, and `floor`, the least of them (never falling; 0 while there are fewer).
 
-    __slots__ = ("_lower", "floor", "k")
+    blind: no bound can be had, so nothing is ruled out.
+    """
+
+    __slots__ = ("_lower", "blind", "floor", "k")
 
     def __init__(self, k: int) -> None:
         self.k = k
         self.floor = 0.0
         self._lower: list[float] = []
+        self.blind = False
+
+    def give_up(self) -> None:
+        """Be blind from here on."""
+        self.blind, self.floor = True, 0.0
 
     def offer(self, lower: list[float]) -> None:
         """Take lower bounds on the linear scale."""
+        if self.blind:
+            return
         pool = self._lower
         pool += lower
         pool.sort(reverse=True)

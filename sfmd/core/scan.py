@@ -39,6 +39,9 @@ HEADS_AGAIN = 1.1
 much for heads to be asked again."""
 LEAST_FACTOR = 2.0**-900
 """Classes further behind than this are bounded from above only."""
+BLIND = 0.5
+"""Relative error of what bounds a row from which on they rule nothing out: beta is so small that the rounding of the
+rest of the score outweighs the similarity. Up to here 1 - eps and 1 + eps enclose 2^-eps and 2^eps."""
 WEIGHT_ERROR = 2.0**-21
 """Relative error of a float32 weight that was rounded up, and of its product with a similarity."""
 
@@ -148,8 +151,11 @@ class Scan:
         ask = self.ask
         self._reference = reference
         if ask.min_score > 0.0:
-            least = (math.log2(ask.min_score) - reference) / ask.scoring.beta
-            self.best.floor = 2.0 ** min(least, 1.0) * (1.0 - 1e-6) if least > -1000.0 else 0.0
+            wanted = math.log2(ask.min_score)
+            least = (wanted - reference) / ask.scoring.beta
+            eps = 1e-6 + 2.0**-47 * (abs(wanted) + abs(reference)) / ask.scoring.beta
+            if least > -1000.0 and eps < BLIND:
+                self.best.floor = 2.0 ** min(least, 1.0) * (1.0 - eps)
 
     def _tail(self, block: Block, rest: F64, matches: Bool | None) -> None:
         """Score the unsorted tail; `rest` is all of L but the similarity, relative to the reference: 0 at most."""
@@ -169,6 +175,11 @@ class Scan:
         slack = 1e-6 + 2.0**-47 * (abs(self._reference) + (-lowest if lowest > -math.inf else 1e9))
         eps = slack / ask.scoring.beta
         d = np.vecdot(v, ask.q).astype(np.float64)
+        if eps > BLIND:
+            best.give_up()
+            near = (d > -self._error).nonzero()[0]
+            self._tail_found = (block, rows[near], np.ones(near.size))
+            return
         worth = np.exp2(rest / ask.scoring.beta)
         best.offer(highest((d - self._error) * worth * (1.0 - eps), best.k))
         upper = (d + self._error) * worth * (1.0 + eps)
@@ -180,6 +191,9 @@ class Scan:
         reference."""
         beta = self.ask.scoring.beta
         self._eps = (plan.slack + 2.0**-47 * (abs(self._reference) + 2.0**10)) / beta + WEIGHT_ERROR
+        if self._eps > BLIND or self.best.blind:
+            self._eps = 0.0
+            self.best.give_up()
         self._parts = parts = plan.parts
         self._scales = scales = [2.0 ** (level / beta) for level in levels]
         self._factors = [max(scale, LEAST_FACTOR) for scale in scales]
@@ -255,7 +269,7 @@ class Scan:
         if rows is not None:
             self._judge(rows, p[rows], least)
             return
-        if not (sound and self.best.floor == 0.0 and p.size > 2 * self.best.k):
+        if self.best.blind or not (sound and self.best.floor == 0.0 and p.size > 2 * self.best.k):
             self._judge(None, p, least)
             return
         if part.segment.n_ended:
@@ -274,9 +288,11 @@ class Scan:
             living = (part.segment.data.ended[rows] > self.ask.seq).nonzero()[0]
             rows, p = rows[living], p[living]
         self._found.append((part.segment.data, factor, rows, p, self.best.floor))
-        if sound and not raised:
+        if raised or self.best.blind:
+            return
+        if sound:
             self._raise(highest(p, self.best.k), factor)
-        elif not raised:
+        else:
             self.best.offer(highest(self._lower_by_age(part, rows, p), self.best.k))
 
     def _by_heads(self, part: Part, span: Span, high: int, rows: I64 | None, least: float) -> I64 | None:

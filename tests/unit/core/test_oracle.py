@@ -30,7 +30,7 @@ def scorings(draw):
         tuple(draw(st.lists(st.sampled_from(HALF_LIVES), min_size=1, max_size=4, unique=True))),
         draw(st.sampled_from(weights)),
         draw(st.sampled_from([0.0, 0.5, 1.0, 2.5])),
-        draw(st.sampled_from([0.5, 1.0, 2.0])),
+        draw(st.sampled_from([0.5, 1.0, 2.0, 1e-7])),
         NORMALISERS[draw(st.sampled_from(list(NORMALISERS)))],
     )
 
@@ -57,7 +57,7 @@ def asks(draw, last_seq):
     if draw(st.booleans()):
         ask["alpha"] = draw(st.sampled_from([0.0, 0.3, 1.0, 3.0]))
     if draw(st.booleans()):
-        ask["beta"] = draw(st.sampled_from([0.1, 1.0, 4.0]))
+        ask["beta"] = draw(st.sampled_from([0.1, 1.0, 4.0, 1e-3, 1e-6, 1e-9, 1e-300]))
     if draw(st.booleans()):
         ask["where"] = Where(
             kinds=draw(st.sampled_from([(), ("a",), ("b", "c"), ("z",)])),
