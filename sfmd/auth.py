@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import hmac
 import json
+import math
 import os
 import re
 import secrets
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from sfmd.errors import E, Refused
 from sfmd.private_file import write_private
@@ -183,8 +185,7 @@ class TokenFile:
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
                     raise Refused(E.CONFIG, f"others may write {self.path}: chmod 600 {self.path}")
                 document = json.loads(file.read() or b"{}")
-            return [TokenRecord(**{**r, "namespaces": tuple(r["namespaces"]), "verbs": tuple(r["verbs"])})
-                    for r in document.get("tokens", [])]  # fmt: skip
+            return [_record(fields) for fields in document.get("tokens", [])]
         except FileNotFoundError:
             return []
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -204,6 +205,19 @@ class TokenFile:
     def _write(self, records: Sequence[TokenRecord]) -> None:
         body = json.dumps({"version": 1, "tokens": [asdict(r) for r in records]}, indent=1).encode()
         write_private(self.path, body)
+
+
+def _record(fields: dict[str, Any]) -> TokenRecord:
+    """One token of the file. Raises ValueError, TypeError or KeyError for anything that this class did not write."""
+    fields = {**fields, "namespaces": tuple(fields["namespaces"]), "verbs": tuple(fields["verbs"])}
+    record = TokenRecord(**fields)
+    words = (record.key, record.digest, record.principal, *record.namespaces, *record.verbs)
+    if not all(isinstance(word, str) for word in words) or len(bytes.fromhex(record.digest)) != len(_NO_DIGEST):
+        raise ValueError("a word or a digest is none")
+    times = (record.created_s, *(at for at in (record.expires_s, record.revoked_s) if at is not None))
+    if not all(math.isfinite(at) for at in times):
+        raise ValueError("a time is no number")
+    return record
 
 
 def _entry(record: TokenRecord) -> tuple[bytes, Principal, float | None, float | None]:

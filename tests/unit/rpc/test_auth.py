@@ -1,5 +1,6 @@
 """Tokens: what is kept, who gets in, and when nobody does."""
 
+import json
 import stat
 import threading
 
@@ -104,6 +105,27 @@ def test_a_damaged_file_lets_nobody_in_and_says_so(tokens, damage):
     tokens.path.write_bytes(damage)
     refused(tokens, f"Bearer {token}")
     assert str(tokens.path) in tokens.problem
+
+
+@pytest.mark.parametrize("field, value", [
+    ("digest", "zz"), ("digest", "00"), ("digest", None), ("expires_s", "tomorrow"), ("expires_s", float("nan")),
+    ("revoked_s", []), ("created_s", None), ("principal", 3), ("namespaces", [1]), ("verbs", None), ("colour", "red"),
+])  # fmt: skip
+def test_one_damaged_record_lets_nobody_in_whatever_else_was_changed(tokens, field, value):
+    token, _ = tokens.create("ana")
+    tokens.create("bob")
+    assert tokens.authenticate(f"Bearer {token}").name == "ana"
+    document = json.loads(tokens.path.read_text())
+    document["tokens"][0]["revoked_s"] = 1.0
+    document["tokens"][1][field] = value
+    tokens.path.write_text(json.dumps(document))
+    for _ in range(3):
+        refused(tokens, f"Bearer {token}")
+        assert str(tokens.path) in tokens.problem
+    document["tokens"].pop()
+    document["tokens"][0]["revoked_s"] = None
+    tokens.path.write_text(json.dumps(document))
+    assert tokens.authenticate(f"Bearer {token}").name == "ana"
 
 
 def test_a_file_that_others_may_write_lets_nobody_in(tokens):
