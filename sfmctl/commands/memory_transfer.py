@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -106,7 +107,9 @@ def import_(
     """Store JSON lines, as `export` writes them or with `text` alone.
 
     A memory that is there already with the same content is a duplicate and changes nothing, so an import that broke
-    off can simply be run again. Leaves with 7 when the daemon refused a line.
+    off can simply be run again; lines without an id are known again by their number and content. An id that is there
+    with other content is refused (an export has the vector that was made of a text, which is other content than the
+    text). Leaves with 7 when the daemon refused a line.
     """
     with link.client(stream_s=DAY_S) as client, _source(file) as lines:
         reply, sent = _send(link, client, lines, file, create)
@@ -155,12 +158,21 @@ def _send(link: Link, client: Client, lines: IO[bytes], file: str, create: bool)
                     sent += 1
                     advance(1)
 
-            return client.import_many(namespace, counted()), sent
+            return client.import_many(namespace, keyed(counted())), sent
     except records.BadLine as error:
         raise C.INPUT.fault(
             f"{file}: {error}", why=f"the {sent:,} memories before it may be stored",
             next_step="correct the line and run the same command again: what is there already stays as it is",
         ) from error  # fmt: skip
+
+
+def keyed(items: Iterable[pb.MemoryInput]) -> Iterator[pb.MemoryInput]:
+    """The same memories; those that nothing would tell apart from a first import get an idempotency key."""
+    for number, item in enumerate(items, 1):
+        if not item.id and not item.idempotency_key:
+            digest = hashlib.sha256(item.SerializeToString(deterministic=True)).hexdigest()
+            item.idempotency_key = f"import-{number}-{digest[:32]}"
+        yield item
 
 
 def _create(client: Client, namespace: str, header: dict[str, Any]) -> None:

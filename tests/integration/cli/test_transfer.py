@@ -66,6 +66,17 @@ def test_a_bad_line_stops_the_import_and_a_second_run_finishes_it(cli: Cli, tmp_
     assert cli("memory", "list", "-n", "broken", "-o", "short").text.count("\n") == 5
 
 
+def test_lines_without_an_id_are_known_again(cli: Cli, tmp_path: Path) -> None:
+    cli("memory", "namespace", "create", "nameless")
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"text": "x1"}\n{"text": "x2"}\n{"text": "x1"}\n{"text": "x3", "idempotency_key": "mine"}\n')
+    counted = [
+        cli("memory", "import", str(file), "-n", "nameless", "-o", "json").document["imported"] for _ in range(2)
+    ]
+    assert [(c["created"], c["duplicate"]) for c in counted] == [(4, 0), (0, 4)]
+    assert cli("memory", "list", "-n", "nameless", "-o", "short").text.count("\n") == 4
+
+
 def test_refused_lines_are_counted_and_make_7(cli: Cli) -> None:
     cli("memory", "namespace", "create", "refusing")
     given = b'{"id": "a", "text": "good"}\n{"id": "b", "text": " "}\n'
