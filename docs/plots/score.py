@@ -1,11 +1,12 @@
 """Draws the plots of "How the score works" from the daemon's own core, so that a picture cannot differ from the code.
 
-Run by `make docs`; the files are the same on every run (no date, fixed ids).
+Run by `make docs` (with a folder: into that one); the files are the same on every run (no date, fixed ids).
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,7 +26,7 @@ CLASSES = (("7 d", 7 * DAY_S), ("30 d", 30 * DAY_S), ("180 d", 180 * DAY_S), ("n
 
 def one_score(scoring: Scoring, *, s: float, r: float, age_s: float, half_life: int = 0) -> float:
     """2^L of one row, by the core's definition."""
-    found = score.terms(scoring, seq=1, id_=b"x", s=s, r=r, t_s=0.0, half_life=half_life, features=(), now_s=age_s)
+    found = score.Definition(scoring, now_s=age_s).terms(b"x", s, 1, r, 0.0, half_life, ())
     return 0.0 if found is None else 2.0**found.log2_score
 
 
@@ -78,17 +79,17 @@ def trade(axes: Axes) -> None:
 PLOTS = {"decay": decay, "importance": importance, "trade": trade}
 
 
-def main() -> None:
-    """Write each plot as SVG."""
+def main(folder: Path = IMAGES) -> None:
+    """Write each plot as SVG into a folder."""
     mpl.rcParams.update({"svg.hashsalt": "sfmd", "svg.fonttype": "none", "font.family": "sans-serif",
                          "axes.spines.top": False, "axes.spines.right": False})  # fmt: skip
-    IMAGES.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for name, draw in PLOTS.items():
         figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
         draw(axes)
-        figure.savefig(IMAGES / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))
