@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from playbook.check import UNREADY, Probe, Verdicts
@@ -79,14 +80,11 @@ def scene(reader: Reader, namespace: str) -> Scene:
     )
 
 
-def unix_s(stamp: str) -> float:
-    """An RFC 3339 time in Unix seconds."""
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
-
-
 def age_s(stamp: str | None, now: float) -> float:
     """Seconds since an RFC 3339 time; 0 when there is none."""
-    return now - unix_s(stamp) if stamp else 0.0
+    if not stamp:
+        return 0.0
+    return now - datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def selects(selector: Mapping[str, str], pod: Json) -> bool:
@@ -179,21 +177,21 @@ def labels(item: Json) -> Mapping[str, str]:
     return item["metadata"].get("labels") or {}
 
 
-def changed_at(item: Json) -> float:
-    """When somebody last changed what an object asks for, in Unix seconds; 0 when it does not say."""
+def since_change_s(item: Json, now: float) -> float:
+    """Seconds since somebody last changed what an object asks for; endless when it does not say."""
     fields = item["metadata"].get("managedFields", [])
-    return max((unix_s(one["time"]) for one in fields if "time" in one and not one.get("subresource")), default=0.0)
+    return min((age_s(one["time"], now) for one in fields if "time" in one and not one.get("subresource")), default=inf)
 
 
-def controller_reason(item: Json, events: Iterable[Json]) -> str:
+def controller_reason(item: Json, events: Iterable[Json], now: float) -> str:
     """The last FailedCreate of a workload or of a ReplicaSet of it since it was changed: what refuses its pods."""
-    name, since = item["metadata"]["name"], changed_at(item)
+    name, changed_s = item["metadata"]["name"], since_change_s(item, now)
     for event in reversed(list(events)):
         about = event.get("involvedObject", {})
         same = about.get("name") == name or (
             about.get("kind") == "ReplicaSet" and about.get("name", "").startswith(name)
         )
-        if event.get("reason") == "FailedCreate" and same and unix_s(stamp(event)) > since:
+        if event.get("reason") == "FailedCreate" and same and age_s(stamp(event), now) < changed_s:
             return str(event.get("message", ""))
     return ""
 
@@ -225,7 +223,7 @@ def judge_one(kind: str, item: Json, seen: Scene, now: float, known: frozenset[s
         judged.append((old, Unready(kind, meta["name"], ready, wanted, why, code, name, container, previous)))
     if judged:
         return min(judged, key=lambda pair: (not pair[1].code, pair[0]))[1]
-    refused = controller_reason(item, seen.events) if len(mine) < wanted else ""
+    refused = controller_reason(item, seen.events, now) if len(mine) < wanted else ""
     if refused:
         code = "" if not fresh or known.intersection(marks(item)) else "SFM-K8S-012"
         return Unready(kind, meta["name"], ready, wanted, refused, code)
@@ -263,7 +261,7 @@ def judge_job(job: Json, seen: Scene, now: float, known: frozenset[str] = NOTHIN
         why, code, container, previous = pod_trouble(last, now)
         terminal = code if code in ("SFM-IMG-005", "SFM-K8S-012") and not known.intersection(marks(last)) else ""
         return Unready("Job", meta["name"], done, wanted, f"{pod} {why}", terminal, pod, container, previous)
-    return Unready("Job", meta["name"], done, wanted, controller_reason(job, seen.events) or "starting")
+    return Unready("Job", meta["name"], done, wanted, controller_reason(job, seen.events, now) or "starting")
 
 
 def judge(seen: Scene, now: float, known: frozenset[str] = NOTHING) -> list[Unready]:
@@ -291,7 +289,8 @@ def overview(seen: Scene, now: float) -> list[dict[str, Any]]:
 
 def stamp(event: Json) -> str:
     """When an event was last seen."""
-    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"])
+    made = event["metadata"].get("creationTimestamp", "")
+    return str(event.get("lastTimestamp") or event.get("eventTime") or made)
 
 
 def last_warnings(seen: Scene, count: int = 5) -> list[str]:
