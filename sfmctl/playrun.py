@@ -352,6 +352,8 @@ def run_tables(
         rows = [(o.result.value, o.step, f"{o.duration_ms / 1000:.1f}", o.detail.splitlines()[0] if o.detail else "")
                 for o in outcomes]  # fmt: skip
         parts.append(render.table(columns, rows))
+    else:
+        parts += [f"{i.step.id} is skipped: {i.why}" for i in plan.items if i.verdict.value == "skip"]
     parts += check_tables(checks) if checks else []
     done = f"{changes} steps changed something" if changes else "nothing to change, everything is as it should be"
     if any(o.code for o in outcomes):

@@ -52,6 +52,19 @@ class Endpoints:
         inside = len(labels) > 2 and labels[1] == self.namespace and labels[2] == "svc"
         return labels[0] if inside else ""
 
+    def host(self, server: str) -> str:
+        """Where one of vault, postgres, redis and kafka is; of several brokers the first."""
+        if server == "vault":
+            return self.vault()[1]
+        if server == "kafka":
+            return self.need("KAFKA_BOOTSTRAP_SERVERS").split(",")[0].rsplit(":", 1)[0]
+        return self.need(f"{server.upper()}_HOST")
+
+    def elsewhere(self, server: str) -> str:
+        """The host of a server that the release does not run itself; empty for one of its own."""
+        host = self.host(server)
+        return "" if self.service(host) else host
+
     def vault(self) -> tuple[str, str, int]:
         """Vault's scheme, host and port."""
         at = urlsplit(self.need("VAULT_ADDR"))

@@ -164,17 +164,21 @@ def redis(seen: Observer) -> Values:
 
 
 def kafka(seen: Observer) -> Values:
-    """The application's SCRAM user with its ACLs, and its topics."""
+    """The application's SCRAM user with its ACLs, and its topics, where Kafka is ours."""
     from playbook.wiring import kafka as server
 
     reach = reach_of(seen)
     at = reach.endpoints()
+    if away := at.elsewhere("kafka"):
+        left = f"{away}, whose operator makes the user, ACLs and topics of {reach.app.name}"
+        return {**{name: [] for name in NAMES["app.kafka"]}, "app.kafka.elsewhere": [left]}
     password = values_in_vault(reach).get("KAFKA_SASL_PASSWORD")
     changes, make, take = server.looked(reach, at)
     let_in = server.logs_in(reach, at, password)
     lacking = server.access_words(reach.app, make, take, let_in=let_in)
     has_acls = len(make) < len(access.kafka_acls(reach.app)) or take
     return {
+        "app.kafka.elsewhere": [],
         "app.kafka.wanting": lacking,
         "app.kafka.access": [f"login of {reach.app.name}"] * let_in + [f"ACLs of {reach.app.name}"] * bool(has_acls),
         "app.topics.wanting": [words for change in changes for words in change.words],
@@ -213,6 +217,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "app.runtime": ("app.store.wanting", "app.runtime.wanting", "app.runtime.access"),
     "app.database": ("app.database.wanting", "app.database.access", "app.database.data"),
     "app.redis": ("app.redis.wanting", "app.redis.access", "app.redis.data"),
-    "app.kafka": ("app.kafka.wanting", "app.kafka.access", "app.topics.wanting", "app.topics.unfit",
-                  "app.topics.data"),
+    "app.kafka": ("app.kafka.elsewhere", "app.kafka.wanting", "app.kafka.access", "app.topics.wanting",
+                  "app.topics.unfit", "app.topics.data"),
 }  # fmt: skip

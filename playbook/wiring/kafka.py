@@ -74,7 +74,7 @@ class Login:
 
 def bootstrap(reach: Reach, at: Endpoints, port: int) -> str:
     """A ready broker by its pod's DNS name; Trouble when Kafka is not ours to administer this way."""
-    host = at.need("KAFKA_BOOTSTRAP_SERVERS").split(",")[0].rsplit(":", 1)[0]
+    host = at.host("kafka")
     service = at.service(host)
     if not service:
         raise Trouble("SFM-KAF-014", "Kafka is run elsewhere", why=f"{host} is not a Service of {at.namespace}")

@@ -29,11 +29,10 @@ KEPT_S = 300
 
 def client_settings(reach: Reach, at: Endpoints) -> dict[str, str]:
     """librdkafka's settings of the administrator, inside the cluster."""
-    host = at.need("KAFKA_BOOTSTRAP_SERVERS").split(",")[0].rsplit(":", 1)[0]
     login = administrator(reach)
     tls = {"ssl.ca.pem": at.ca} if at.tls and at.ca else {}
     return {
-        "bootstrap.servers": f"{host}:{INTERNAL_PORT}",
+        "bootstrap.servers": f"{at.host('kafka')}:{INTERNAL_PORT}",
         "security.protocol": "SASL_SSL" if at.tls else "SASL_PLAINTEXT",
         "sasl.mechanism": login.mechanism,
         "sasl.username": ADMIN,

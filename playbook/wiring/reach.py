@@ -63,8 +63,8 @@ class Reach:
         else:
             return ""
         if not found:
-            raise Unknown("SFM-APP-016", f"the {kind} {name} has no ca.crt",
-                          why=f"the ConfigMap {NAME} in {self.target.namespace} names it for the authority")  # fmt: skip
+            why = f"the ConfigMap {NAME} in {self.target.namespace} names it for the authority"
+            raise Unknown("SFM-APP-016", f"the {kind} {name} has no ca.crt", why=why)
         return found
 
     def config_map(self, name: str) -> dict[str, str] | None:

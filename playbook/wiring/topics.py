@@ -37,10 +37,14 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class TopicChange:
-    """What lies between one wanted topic and the one that is there (None: it is not)."""
+    """What lies between one wanted topic and the one that is there (None: it is not).
+
+    `ours` is false where Kafka is run elsewhere: nothing was looked at, and its operator makes what is wanted.
+    """
 
     wanted: Topic
     current: Topic | None
+    ours: bool = True
 
     @property
     def grow(self) -> bool:
@@ -57,14 +61,18 @@ class TopicChange:
 
     @property
     def action(self) -> str:
-        """create, change or keep."""
+        """create, change or keep; elsewhere where it is not ours to do."""
+        if not self.ours:
+            return "elsewhere"
         if self.current is None:
             return "create"
         return "change" if self.grow or self.settings else "keep"
 
     @property
     def words(self) -> list[str]:
-        """The change in words; empty when there is none."""
+        """The change in words; empty when there is none, or none that is ours."""
+        if not self.ours:
+            return []
         if self.current is None:
             return [f"{self.wanted.name} is absent"]
         found = [f"{k} is {old or 'unset'}, wanted {new}" for k, (old, new) in sorted(self.settings.items())]
@@ -108,6 +116,11 @@ def wanted(app: Application, at: Endpoints) -> tuple[Topic, ...]:
     }
     partitions, replicas = at.number("KAFKA_TOPIC_PARTITIONS"), at.number("KAFKA_TOPIC_REPLICATION_FACTOR")
     return tuple(Topic(name, partitions, replicas, config) for name in app.topics)
+
+
+def left_to_the_operator(want: Sequence[Topic]) -> tuple[TopicChange, ...]:
+    """The wanted topics of a Kafka that is run elsewhere."""
+    return tuple(TopicChange(topic, None, ours=False) for topic in want)
 
 
 def changes(want: Sequence[Topic], there: Mapping[str, Topic]) -> tuple[TopicChange, ...]:

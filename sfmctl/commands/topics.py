@@ -36,7 +36,9 @@ def plan(
     from playbook.facts import Observer
     from playbook.load import packaged
     from playbook.wiring import facts
+    from playbook.wiring.access import kafka_acls
     from playbook.wiring.kafka import topic_changes
+    from playbook.wiring.topics import left_to_the_operator, wanted
 
     aim = aim_at(name, env, "", cluster, context, kubeconfig)
     with playrun.translated(aim):
@@ -44,10 +46,13 @@ def plan(
         try:
             facts.require_env(seen)
             reach = facts.reach_of(seen)
-            changes = topic_changes(reach, reach.endpoints())
+            at = reach.endpoints()
+            away = at.elsewhere("kafka")
+            changes = left_to_the_operator(wanted(reach.app, at)) if away else topic_changes(reach, at)
         finally:
             seen.forget()
-    pending = [c for c in changes if c.action != "keep"]
+    acls = sorted(map(str, kafka_acls(reach.app)))
+    pending = [c for c in changes if c.action not in ("keep", "elsewhere")]
     unfit = [words for c in changes for words in c.unfit]
     render.result(
         output,
@@ -58,6 +63,7 @@ def plan(
             "changes": len(pending),
             "unfit": len(unfit),
             "topics": [c.as_dict() for c in changes],
+            **({"elsewhere": away, "user": name, "acls": acls} if away else {}),
         },
         short_rows=lambda: [(c.wanted.name, c.action, "; ".join(words_of(c))) for c in changes],
         tables=lambda: [
@@ -67,7 +73,9 @@ def plan(
                  render.Column("because", fold=True)],
                 [(c.wanted.name, c.action, arrow(c, "partitions"), arrow(c, "replication_factor"),
                   "; ".join(words_of(c))) for c in changes],
-            )
+            ),
+            *([f"Kafka is run elsewhere ({away}): its operator makes these topics, and the SCRAM user {name} with the "
+               f"password at secret/{reach.app.secret_path} and these ACLs:", *acls] if away else []),
         ],
     )  # fmt: skip
     found = [Exit.CHANGES] if exit_code and pending else []

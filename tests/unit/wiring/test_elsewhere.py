@@ -1,0 +1,87 @@
+"""A server that somebody else runs is told about and left alone; what is ours is wired all the same."""
+
+import json
+
+import pytest
+
+from playbook import plan as planning
+from playbook.check import Probe
+from playbook.facts import Observer, observe_group
+from playbook.load import packaged
+from playbook.model import Verdict
+from playbook.shell import Shell
+from playbook.target import Target
+from playbook.wiring import checks
+from playbook.wiring.application import application
+from sfmctl import app
+from testing.api import serving
+from tests.unit.wiring.conftest import DEV
+
+APP = application("shop", "dev")
+CONFIG_MAPS = "/api/v1/namespaces/soma-infra/configmaps"
+KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": "b-1.example:9096,b-2.example:9096", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A cluster that publishes DEV with what a test lays over it; and the target that is about it."""
+    with serving(tmp_path / "kubeconfig", "prod-eu") as api:
+
+        def publish(**other):
+            api.objects["/version"] = {"gitVersion": "v1.31.0"}
+            api.put("/api/v1/namespaces", {"metadata": {"name": "kube-system", "uid": "one"}})
+            api.put(CONFIG_MAPS, {"metadata": {"name": "sharedinfra-endpoints"}, "data": DEV | other})
+            return Target(context="prod-eu", kubeconfig=tmp_path / "kubeconfig", app=APP)
+
+        yield publish
+
+
+def planned(aim, group, *steps):
+    """What a plan says about some steps, from one group of facts as it is observed."""
+    seen = Observer(aim, packaged())
+    try:
+        facts = observe_group(seen, group)
+    finally:
+        seen.forget()
+    return [planning.verdict(packaged().steps[step], facts, False) for step in steps]
+
+
+def test_a_kafka_that_is_run_elsewhere_is_reported_and_left_alone(published):
+    items = planned(published(**KAFKA), "app.kafka", "app.kafka", "app.topics", "app.remove_kafka", "app.erase_topics")
+    assert {item.verdict for item in items} == {Verdict.SKIP}
+    assert all(item.why.startswith("app.kafka.elsewhere is b-1.example, whose operator makes") for item in items)
+
+
+def test_what_the_operator_of_another_kafka_has_to_make_is_named(published, capsys):
+    kubeconfig = published(**KAFKA).kubeconfig
+    asked = ["topics", "plan", "shop", "--context", "prod-eu", "--kubeconfig", str(kubeconfig), "--exit-code"]
+    assert app.run([*asked, "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["elsewhere"], found["user"], found["changes"]) == ("b-1.example", "shop", 0)
+    assert {t["topic"]: (t["action"], t["wanted"]["partitions"]) for t in found["topics"]} == {
+        "shop.events": ("elsewhere", 3), "shop.events.dlq": ("elsewhere", 3),
+    }  # fmt: skip
+    assert "READ on TOPIC shop.*" in found["acls"]
+    assert app.run(asked) == 0
+    said = capsys.readouterr().out
+    assert "its operator makes these topics" in said and "secret/shared-infra/shop/dev" in said
+
+
+@pytest.mark.parametrize(("names", "code"), [(KAFKA, "SFM-KAF-014"), ({}, "SFM-KAF-015")])
+def test_a_topic_that_lacks_is_ours_to_make_only_in_our_kafka(published, names, code):
+    aim = published(**names)
+    probe = Probe(aim, packaged(), Observer(aim, packaged()), Shell())
+    lacking = {"status": "fail", "observed": "the topic shop.events is not there", "code": "SFM-KAF-015", "ms": 5}
+    probe.kept[checks.ANSWERS] = {"kafka": lacking}
+    try:
+        assert checks.found_inside(probe, {"ask": "kafka"})[2] == code
+    finally:
+        probe.close()
+
+
+def test_a_run_that_only_skips_says_why(published, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    aim = published(**KAFKA)
+    app.run(["topics", "apply", "shop", "--context", "prod-eu", "--kubeconfig", str(aim.kubeconfig)])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "app.topics is skipped: app.kafka.elsewhere is b-1.example, whose operator makes" in said
