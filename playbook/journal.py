@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from playbook.trouble import Trouble
+from playbook.trouble import Trouble, writing
 
 KEPT_RUNS = 50
 
@@ -46,8 +46,10 @@ def folder(state: Path, context: str) -> Path:
 def opened(state: Path, context: str, play: str) -> Iterator[Journal]:
     """A new journal, under the lock that lets only one run change a target at a time."""
     directory = folder(state, context)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (directory / "lock").open("a+") as lock:
+    with writing(directory, "XDG_STATE_HOME"):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = (directory / "lock").open("a+")
+    with held as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -8,6 +8,7 @@ port-forward, proxy). Objects are plain JSON: what the API server said, nothing 
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,7 @@ def guard(method: str, url: str) -> None:
 
 def configuration(context: str, kubeconfig: Path | None = None) -> Any:
     """The client configuration of exactly this context; Unknown when the kubeconfig does not have it."""
+    import yaml
     from kubernetes import client, config
 
     made = type.__call__(client.Configuration)
@@ -49,6 +51,10 @@ def configuration(context: str, kubeconfig: Path | None = None) -> Any:
             config.load_kube_config(str(kubeconfig) if kubeconfig else None, context, made, persist_config=False)
     except config.ConfigException as error:
         raise Unknown("SFM-K8S-002", f"the kubeconfig has no usable context {context!r}", why=str(error)) from error
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
+        # What the library says of a file that is no YAML, no mapping, no text, or may not be read.
+        file = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise Unknown("SFM-K8S-018", f"the kubeconfig {file} cannot be used", why=gist(error)) from error
     made.retries = False
     return made
 
@@ -127,7 +133,14 @@ class Reader:
             )
         if as_text:
             return data.decode(errors="replace") if isinstance(data, bytes) else str(data)
-        return json.loads(data) if data else {}
+        try:
+            answered = json.loads(data) if data else {}
+        except ValueError:
+            answered = None
+        if not isinstance(answered, dict):
+            what = f"what answers for {self.context} is no API server"
+            raise Unknown("SFM-K8S-001", what, why=f"{method} {path} was answered with {worded(data)[:100]!r}")
+        return answered
 
     def text(self, path: str, **query: Any) -> str:
         """The answer of a read as text, such as a log; empty when it is not there."""
@@ -216,6 +229,11 @@ def api_trouble(method: str, path: str, status: int | None, body: str) -> Troubl
     if status is not None and (status == 429 or status >= 500):
         return Unknown("SFM-K8S-001", f"the API server answers {method} {path} with {status}", why=message[:500])
     return Trouble("SFM-K8S-004", f"the API server does not accept {method} {path} ({status})", why=message[:500])
+
+
+def gist(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def short_reason(error: BaseException) -> str:

@@ -151,6 +151,9 @@ class Shell:
             )  # fmt: skip
         except FileNotFoundError as error:
             raise Trouble("SFM-TOOL-001", f"the program {argv[0]} is not installed or not on the PATH") from error
+        except OSError as error:
+            what = f"the program {argv[0]} cannot be started: {error.strerror}"
+            raise Trouble("SFM-TOOL-007", what, next_step=f"which -a {argv[0]}") from error
         with process:
             out, err, timed_out = self._drain(process, stdin, started + timeout_s, on_line)
         stdout, stderr = self.clean(out), self.clean(err)

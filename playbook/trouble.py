@@ -6,6 +6,10 @@ raised. A message never holds a secret value: `shell.py` takes them out of what 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class Trouble(Exception):
     """A stop that a person can act on; `code` is an entry of `book/codes.yaml`."""
@@ -20,3 +24,18 @@ class Trouble(Exception):
 
 class Unknown(Trouble):
     """A fact that could not be observed. Nothing is wrong for certain: it is just not known."""
+
+
+@contextmanager
+def writing(folder: Path, variable: str) -> Iterator[None]:
+    """Writing into a folder of our own, which `variable` can move: the trouble of one that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(folder, variable, error) from error
+
+
+def unwritable(folder: Path, variable: str, error: OSError) -> Trouble:
+    """The trouble of a folder of our own that cannot be written."""
+    step = f"set {variable} to a folder that you may write to, with enough space"
+    return Trouble("SFM-CLI-029", f"{folder} cannot be written", why=str(error), next_step=step)

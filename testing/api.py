@@ -17,12 +17,15 @@ Json = dict[str, Any]
 
 
 class Api(ThreadingHTTPServer):
-    """Answers a read with what `objects` has at its path or below it, and everything else with `answer`."""
+    """Answers a read with what `objects` has at its path or below it, and everything else with `answer`.
+
+    Bytes are sent as they are.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str, str]] = []
-        self.answer: tuple[int, Json] = (200, {"kind": "Status"})
+        self.answer: tuple[int, Json | bytes] = (200, {"kind": "Status"})
         self.objects: dict[str, Json] = {}
 
     def put(self, collection: str, *found: Json) -> None:
@@ -30,7 +33,7 @@ class Api(ThreadingHTTPServer):
         for one in found:
             self.objects[f"{collection}/{one['metadata']['name']}"] = one
 
-    def found(self, path: str) -> tuple[int, Json]:
+    def found(self, path: str) -> tuple[int, Json | bytes]:
         """What a read of `path` is answered with."""
         if not self.objects:
             return self.answer
@@ -53,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         self.server.asked.append((self.command, self.path, self.rfile.read(length).decode()))
         status, body = self.server.found(self.path) if self.command == "GET" else self.server.answer
-        data = json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -20,7 +20,7 @@ from playbook.actions.kube import gib, processors
 from playbook.kube import Json
 from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
-from playbook.trouble import Trouble
+from playbook.trouble import Trouble, unwritable, writing
 
 POD_OWNERS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"})
 
@@ -72,8 +72,9 @@ def staged(target: Target, shell: Shell) -> Path:
     chart = place / target.chart.relative_to(target.infra / "helm")
     if chart.is_dir():
         return chart
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=place.parent))
+    with writing(target.cache, "XDG_CACHE_HOME"):
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=place.parent))
     try:
         source = target.infra / "helm"
         shutil.copytree(source, work / "helm", ignore=shutil.ignore_patterns("*.tgz", "__pycache__"))
@@ -83,9 +84,9 @@ def staged(target: Target, shell: Shell) -> Path:
         except CommandFailed as failed:
             raise Trouble("SFM-HELM-003", "the chart cannot be put together", why=failed.gist) from failed
         (work / "helm").rename(place)
-    except OSError:
+    except OSError as error:
         if not chart.is_dir():  # another run may have been quicker, with the same content
-            raise
+            raise unwritable(target.cache, "XDG_CACHE_HOME", error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for old in sorted(place.parent.iterdir(), key=lambda p: p.stat().st_mtime)[:-5]:
@@ -180,8 +181,9 @@ def chart_needs(target: Target, shell: Shell) -> Json:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     objects = rendered(target, shell)
     found = {"images": image_refs(objects), "classes": storage_classes(objects), "requests": requests(objects)}
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{threading.get_ident()}")
-    partial.write_text(json.dumps(found), encoding="utf-8")
-    partial.rename(path)
+    with writing(target.cache, "XDG_CACHE_HOME"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{threading.get_ident()}")
+        partial.write_text(json.dumps(found), encoding="utf-8")
+        partial.rename(path)
     return found

@@ -17,7 +17,7 @@ import yaml
 from playbook.actions.kube import node_facts
 from playbook.kube import Reader
 from playbook.shell import CommandFailed, Shell
-from playbook.trouble import Trouble, Unknown
+from playbook.trouble import Trouble, Unknown, writing
 
 if TYPE_CHECKING:
     from playbook.engine import Hands
@@ -46,11 +46,25 @@ def containers(shell: Shell, cluster: str) -> list[dict[str, Any]]:
 
 def wanted_ports(config: Path) -> set[str]:
     """The host ports that the cluster's configuration maps."""
+    nodes = wanted_nodes(config)
     try:
-        nodes = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("nodes", [])
-    except (OSError, yaml.YAMLError) as error:
-        raise Trouble("SFM-CLI-021", f"the kind configuration {config} cannot be read", why=str(error)) from error
-    return {str(mapping["hostPort"]) for node in nodes for mapping in node.get("extraPortMappings", [])}
+        return {str(mapping["hostPort"]) for node in nodes for mapping in node.get("extraPortMappings") or []}
+    except (AttributeError, KeyError, TypeError) as error:
+        why = "extraPortMappings is a list of mappings, each with a hostPort"
+        raise Trouble("SFM-KIND-008", f"the kind configuration {config} cannot be used", why=why) from error
+
+
+def wanted_nodes(config: Path) -> list[dict[str, Any]]:
+    """The nodes of the cluster's configuration."""
+    try:
+        found = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        why = "it is no mapping with a list of nodes"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found, why = None, str(error)
+    nodes = (found.get("nodes") or []) if isinstance(found, dict) else None
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        raise Trouble("SFM-KIND-008", f"the kind configuration {config} cannot be used", why=why)
+    return nodes
 
 
 def mapped_ports(nodes: list[dict[str, Any]]) -> set[str]:
@@ -76,6 +90,8 @@ def state(seen: Observer) -> str:
         reader = Reader(target.context, target.kubeconfig)
         reader.version()
     except Unknown as unknown:
+        if unknown.code == "SFM-K8S-018":
+            raise
         return "no-context" if unknown.code == "SFM-K8S-002" else "dead"
     finally:
         if reader:
@@ -99,8 +115,9 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
         return f"wrote the context {target.context}"
     image = ["--image", target.node_image] if target.node_image else []
     flag = marker(target.state, target.cluster)
-    flag.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    flag.touch(mode=0o600)
+    with writing(flag.parent, "XDG_STATE_HOME"):
+        flag.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flag.touch(mode=0o600)
     try:
         hands.shell.run(
             ["kind", "create", "cluster", "--name", target.cluster, "--config", str(target.kind_config), *image,

@@ -81,7 +81,7 @@ class Reach:
 
     def admin(self, component: str, key: str, variable: str, code: str) -> str:
         """An administrator's secret: of the environment, else of the chart's own Secret; else Unknown."""
-        given = os.environ.get(variable) or from_file(os.environ.get(f"{variable}_FILE", ""))
+        given = os.environ.get(variable) or from_file(f"{variable}_FILE", code)
         if given:
             return given
         kept = self.secret(f"{self.target.release}-{component}")
@@ -106,9 +106,20 @@ class Reach:
             yield "127.0.0.1", local
 
 
-def from_file(path: str) -> str:
-    """The first line of a file that holds a secret; empty for no path."""
-    return Path(path).read_text(encoding="utf-8").splitlines()[0].strip() if path else ""
+def from_file(variable: str, code: str) -> str:
+    """The first line of the file that `variable` names; empty where it names none, Unknown where there is no line."""
+    path = os.environ.get(variable, "")
+    if not path:
+        return ""
+    try:
+        secret = Path(path).read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else "") or "it is no text"
+        raise Unknown(code, f"the file {path} of {variable} cannot be read", why=why,
+                      next_step=f"correct {variable}, or unset it") from error  # fmt: skip
+    if not secret:
+        raise Unknown(code, f"the file {path} of {variable} is empty", next_step=f"correct {variable}, or unset it")
+    return secret
 
 
 @contextlib.contextmanager

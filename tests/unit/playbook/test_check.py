@@ -104,6 +104,17 @@ def test_not_known_is_not_the_same_as_failed(probe: Probe, error: Exception, sta
     assert found.hint.startswith(code)
 
 
+def test_a_bug_in_one_check_is_that_rows_error_and_the_others_go_on(probe: Probe) -> None:
+    specs = [spec("a", attempts=3), spec("b"), spec("c", needs=("a",))]
+    functions = {"a": failing(ZeroDivisionError("by nothing")), "b": lambda: (Status.PASS, "well"),
+                 "c": lambda: (Status.PASS, "well")}  # fmt: skip
+    found = run(probe, specs, functions)
+    assert (found["a"].status, found["a"].attempts) == (Status.ERROR, 1)
+    assert found["a"].observed.startswith("a bug in sfmctl: ZeroDivisionError at test_check.py:")
+    assert found["a"].hint == "SFM-CLI-001: report it with what was observed"
+    assert (found["b"].status, found["c"].status) == (Status.PASS, Status.SKIP)
+
+
 def test_what_is_transient_is_tried_again_and_counted(probe: Probe) -> None:
     answers = iter([(Status.FAIL, "loading"), (Status.PASS, "PONG")])
     found = run(probe, [spec("a", attempts=3)], {"a": lambda: next(answers)})["a"]

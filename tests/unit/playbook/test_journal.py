@@ -53,3 +53,10 @@ def test_old_runs_are_let_go(tmp_path: Path) -> None:
     with journal.opened(tmp_path, "kind-soma", "up"):
         pass
     assert len(list(folder.glob("*.jsonl"))) == journal.KEPT_RUNS
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Trouble) as caught, journal.opened(tmp_path / "file" / "sfm", "kind-soma", "up"):
+        pass
+    assert (caught.value.code, "XDG_STATE_HOME" in caught.value.next_step) == ("SFM-CLI-029", True)

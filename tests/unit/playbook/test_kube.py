@@ -87,6 +87,23 @@ def test_each_kind_of_answer_has_its_code(api: Api, reader: Reader, status: int,
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("body", [b"<html>Log in first</html>", b'["a", "list"]', b"\xff\xfe"])
+def test_an_answer_that_is_no_object_comes_from_no_api_server(api: Api, reader: Reader, body: bytes) -> None:
+    api.answer = (200, body)
+    with pytest.raises(Unknown) as caught:
+        reader.get("/api/v1/namespaces/n")
+    assert (caught.value.code, "no API server" in caught.value.what) == ("SFM-K8S-001", True)
+
+
+@pytest.mark.parametrize("text", [b"contexts: [", b"only words", b"- a list", b"\x00\xff\xfe", b"contexts: 7"])
+def test_a_kubeconfig_that_is_none_is_named(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "config").write_bytes(text)
+    with pytest.raises(Unknown) as caught:
+        configuration("kind-soma", tmp_path / "config")
+    assert caught.value.code in ("SFM-K8S-018", "SFM-K8S-002")
+    assert str(tmp_path / "config") in caught.value.what + caught.value.why
+
+
 def test_nobody_there_is_unknown(tmp_path: Path, api: Api) -> None:
     config = yaml.safe_load((tmp_path / "kubeconfig").read_text())
     config["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,16 @@ def test_a_missing_program_has_its_code() -> None:
     with pytest.raises(Trouble) as caught:
         Shell().run(["no-such-program-of-ours"])
     assert caught.value.code == "SFM-TOOL-001"
+
+
+@pytest.mark.parametrize(("mode", "content"), [(0o644, b"#!/bin/sh\n"), (0o755, b"\x7fELF, but not quite")])
+def test_a_program_that_cannot_be_started_has_its_code(tmp_path: Path, mode: int, content: bytes) -> None:
+    program = tmp_path / "kind"
+    program.write_bytes(content)
+    program.chmod(mode)
+    with pytest.raises(Trouble) as caught:
+        Shell().run([str(program)])
+    assert (caught.value.code, caught.value.next_step) == ("SFM-TOOL-007", f"which -a {program}")
 
 
 def test_a_program_out_of_time_is_ended_with_its_children() -> None:

@@ -2,7 +2,11 @@
 
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
+from playbook.trouble import Unknown
 from playbook.wiring.application import application
+from playbook.wiring.reach import from_file
 from playbook.wiring.secrets import KEYS, PASSWORDS, Sealed, completed
 
 APP = application("shop", "dev")
@@ -39,3 +43,22 @@ def test_a_value_is_never_shown():
     sealed = Sealed({"REDIS_PASSWORD": "hunter2-hunter2"})
     for shown in (repr(sealed), str(sealed), f"{sealed}", f"{[sealed]}"):
         assert "hunter2" not in shown and "REDIS_PASSWORD: 15 bytes" in shown
+
+
+def test_a_file_of_a_secret_gives_its_first_line(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("hvs.token \nand a note\n")
+    monkeypatch.setenv("VAULT_TOKEN_FILE", str(tmp_path / "token"))
+    assert from_file("VAULT_TOKEN_FILE", "SFM-VLT-011") == "hvs.token"
+    monkeypatch.delenv("VAULT_TOKEN_FILE")
+    assert from_file("VAULT_TOKEN_FILE", "SFM-VLT-011") == ""
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n\n", b"\xff\xfe"])
+def test_a_file_of_a_secret_that_has_none_is_named(tmp_path, monkeypatch, content):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("VAULT_TOKEN_FILE", str(path))
+    with pytest.raises(Unknown) as caught:
+        from_file("VAULT_TOKEN_FILE", "SFM-VLT-011")
+    assert (caught.value.code, str(path) in caught.value.what) == ("SFM-VLT-011", True)
