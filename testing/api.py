@@ -28,6 +28,11 @@ class Api(ThreadingHTTPServer):
         self.answer: tuple[int, Json | bytes] = (200, {"kind": "Status"})
         self.objects: dict[str, Json] = {}
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
     def put(self, collection: str, *found: Json) -> None:
         """Hold objects in a collection, by their names."""
         for one in found:
@@ -76,7 +81,7 @@ def serving(kubeconfig: Path, *contexts: str) -> Iterator[Api]:
         thread.start()
         config = {
             "apiVersion": "v1", "kind": "Config", "current-context": contexts[-1],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
+            "clusters": [{"name": "c", "cluster": {"server": server.url}}],
             "users": [{"name": "u", "user": {"token": "a-token"}}],
             "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in contexts],
         }  # fmt: skip

@@ -78,7 +78,11 @@ def worded(doing: str) -> Iterator[None]:
 
 
 def mounts_wanting(client: Any) -> list[str]:
-    """What the mounts lack: KV version 2 at `secret/`, and the Kubernetes auth method, which knows its reviewer."""
+    """What the mounts lack: KV version 2 at `secret/`, and the Kubernetes auth method, which knows a reviewer.
+
+    Which API server reviews is not ours to judge once somebody has said it: this cluster has it under several names,
+    and a method that serves other clusters must not be turned to ours.
+    """
     mounts = client.sys.list_mounted_secrets_engines()["data"]
     found = mounts.get(f"{MOUNT}/")
     wanting = []
@@ -88,10 +92,19 @@ def mounts_wanting(client: Any) -> list[str]:
         raise Trouble("SFM-VLT-012", f"the mount {MOUNT}/ is no KV version 2", why=f"it is {found['type']}")
     if f"{AUTH}/" not in client.sys.list_auth_methods()["data"]:
         return [*wanting, "Kubernetes auth is off"]
-    configured = read(client, f"auth/{AUTH}/config")
-    if not configured or configured.get("kubernetes_host") != REVIEWER:
-        wanting.append("Kubernetes auth knows no reviewer")
-    return wanting
+    return wanting if reviewer(client) else [*wanting, "Kubernetes auth knows no reviewer"]
+
+
+def reviewer(client: Any) -> str:
+    """The API server that the Kubernetes auth method asks; empty before it was configured."""
+    return str((read(client, f"auth/{AUTH}/config") or {}).get("kubernetes_host") or "")
+
+
+def left_to_the_owner(client: Any, host: str) -> str:
+    """What is left as it is in a Vault that is run elsewhere; Trouble when it lacks what only its owner may make."""
+    if wanting := mounts_wanting(client):
+        raise Trouble("SFM-VLT-020", f"the Vault at {host} is not ready for applications", why="; ".join(wanting))
+    return f"{host}, whose owner keeps {MOUNT}/ and auth/{AUTH} (which asks {reviewer(client)})"
 
 
 def make_mounts(client: Any) -> None:
@@ -100,7 +113,8 @@ def make_mounts(client: Any) -> None:
         client.sys.enable_secrets_engine("kv", path=MOUNT, options={"version": "2"})
     if f"{AUTH}/" not in client.sys.list_auth_methods()["data"]:
         client.sys.enable_auth_method("kubernetes", path=AUTH)
-    client.auth.kubernetes.configure(kubernetes_host=REVIEWER, mount_point=AUTH)
+    if not reviewer(client):
+        client.auth.kubernetes.configure(kubernetes_host=REVIEWER, mount_point=AUTH)
 
 
 def read(client: Any, path: str) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 
+import hvac
 import pytest
 
 from playbook import plan as planning
@@ -11,7 +12,7 @@ from playbook.load import packaged
 from playbook.model import Verdict
 from playbook.shell import Shell
 from playbook.target import Target
-from playbook.wiring import checks
+from playbook.wiring import checks, vault
 from playbook.wiring.application import application
 from sfmctl import app
 from testing.api import serving
@@ -23,17 +24,23 @@ KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": "b-1.example:9096,b-2.example:9096", "KAFKA_
 
 
 @pytest.fixture
-def published(tmp_path):
-    """A cluster that publishes DEV with what a test lays over it; and the target that is about it."""
-    with serving(tmp_path / "kubeconfig", "prod-eu") as api:
+def api(tmp_path):
+    """A server that answers as a cluster's API server and as a Vault would."""
+    with serving(tmp_path / "kubeconfig", "prod-eu") as made:
+        yield made
 
-        def publish(**other):
-            api.objects["/version"] = {"gitVersion": "v1.31.0"}
-            api.put("/api/v1/namespaces", {"metadata": {"name": "kube-system", "uid": "one"}})
-            api.put(CONFIG_MAPS, {"metadata": {"name": "sharedinfra-endpoints"}, "data": DEV | other})
-            return Target(context="prod-eu", kubeconfig=tmp_path / "kubeconfig", app=APP)
 
-        yield publish
+@pytest.fixture
+def published(api, tmp_path):
+    """A cluster that publishes DEV with what a test lays over it; gives the target that is about it."""
+
+    def publish(**other):
+        api.objects["/version"] = {"gitVersion": "v1.31.0"}
+        api.put("/api/v1/namespaces", {"metadata": {"name": "kube-system", "uid": "one"}})
+        api.put(CONFIG_MAPS, {"metadata": {"name": "sharedinfra-endpoints"}, "data": DEV | other})
+        return Target(context="prod-eu", kubeconfig=tmp_path / "kubeconfig", app=APP)
+
+    return publish
 
 
 def planned(aim, group, *steps):
@@ -85,3 +92,60 @@ def test_a_run_that_only_skips_says_why(published, capsys, monkeypatch, tmp_path
     app.run(["topics", "apply", "shop", "--context", "prod-eu", "--kubeconfig", str(aim.kubeconfig)])
     said = " ".join(capsys.readouterr().out.split())
     assert "app.topics is skipped: app.kafka.elsewhere is b-1.example, whose operator makes" in said
+
+
+THEIRS = "https://10.0.0.1:6443"
+
+
+def mounted(api, *, auth=True, asks=THEIRS):
+    """Put on the server what a Vault says of its mounts, as Vault words it."""
+    api.objects["/v1/sys/leader"] = {"ha_enabled": False}
+    api.objects["/v1/sys/mounts"] = {"data": {"secret/": {"type": "kv", "options": {"version": "2"}}}}
+    api.objects["/v1/sys/auth"] = {"data": {"kubernetes/": {"type": "kubernetes"}} if auth else {}}
+    if asks:
+        api.objects["/v1/auth/kubernetes/config"] = {"data": {"kubernetes_host": asks}}
+
+
+def test_an_auth_method_that_somebody_configured_is_never_turned_to_this_cluster(api):
+    mounted(api)
+    client = hvac.Client(url=api.url, token="t")
+    assert vault.mounts_wanting(client) == []
+    vault.make_mounts(client)
+    assert [asked for asked in api.asked if asked[0] != "GET"] == []
+
+
+def test_an_auth_method_that_nobody_configured_is_wanting_and_gets_its_reviewer(api):
+    mounted(api, asks="")
+    client = hvac.Client(url=api.url, token="t")
+    assert vault.mounts_wanting(client) == ["Kubernetes auth knows no reviewer"]
+    api.answer = (204, {})
+    vault.make_mounts(client)
+    [(method, path, body)] = [asked for asked in api.asked if asked[0] != "GET"]
+    assert (method, path) == ("POST", "/v1/auth/kubernetes/config")
+    assert json.loads(body)["kubernetes_host"] == vault.REVIEWER
+
+
+@pytest.fixture
+def outside(api, published, monkeypatch):
+    """A cluster whose Vault is run elsewhere, with a token for it."""
+    monkeypatch.setenv("VAULT_TOKEN", "a-token")
+    return published(VAULT_ADDR=api.url)
+
+
+def test_the_mounts_of_a_vault_that_is_run_elsewhere_are_reported_and_left_alone(api, outside):
+    mounted(api)
+    mounts, role, secrets = planned(outside, "app.secrets", "app.mounts", "app.role", "app.secrets")
+    assert mounts.verdict is Verdict.SKIP
+    assert mounts.why.endswith(f"127.0.0.1, whose owner keeps secret/ and auth/kubernetes (which asks {THEIRS})")
+    assert (role.verdict, secrets.verdict) == (Verdict.DO, Verdict.DO)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "why"),
+    [({"auth": False}, "Kubernetes auth is off"), ({"asks": ""}, "Kubernetes auth knows no reviewer")],
+)
+def test_a_vault_that_is_run_elsewhere_is_not_made_ready_by_us(api, outside, lacks, why):
+    mounted(api, **lacks)
+    for item in planned(outside, "app.secrets", "app.mounts", "app.role"):
+        assert (item.verdict, item.code) == (Verdict.REFUSED, "SFM-VLT-020")
+        assert why in item.why
