@@ -30,7 +30,7 @@ POLL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """How one Vault node stands."""
+    """How one Vault node stands; `problem` says why that is not known, and then nothing else is."""
 
     name: str
     initialised: bool
@@ -39,9 +39,12 @@ class Node:
     version: str
     progress: str = ""
     unseals_itself: bool = False
+    problem: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The node as JSON has it."""
+        if self.problem:
+            return {"name": self.name, "problem": self.problem}
         return {"name": self.name, "initialised": self.initialised, "sealed": self.sealed, "active": self.active,
                 "version": self.version, "unsealProgress": self.progress}  # fmt: skip
 
@@ -115,7 +118,16 @@ def asked(what: str, call: Callable[[], Any]) -> Any:
 
 
 def node(reader: Reader, target: Target, pod: dict[str, Any]) -> Node:
-    """How one node stands."""
+    """How one node stands; one that does not answer has its problem, and stands in no other's way."""
+    try:
+        return answered(reader, target, pod)
+    except Unknown as unknown:
+        problem = unknown.what + (f": {unknown.why}" if unknown.why else "")
+        return Node(pod["metadata"]["name"], False, False, False, "", problem=problem)
+
+
+def answered(reader: Reader, target: Target, pod: dict[str, Any]) -> Node:
+    """How one node says that it stands; Unknown when it does not answer."""
     name = pod["metadata"]["name"]
     with client(reader, target, pod) as vault:
         seal = asked("seal status", vault.sys.read_seal_status)
@@ -133,7 +145,12 @@ def nodes(reader: Reader, target: Target) -> list[Node]:
 
 
 def waits_for_a_person(found: Sequence[Node]) -> list[str]:
-    """The nodes that only a person can open: nobody initialised them, or they are sealed and have no auto-unseal."""
+    """The nodes that only a person can open: nobody initialised them, or they are sealed and have no auto-unseal.
+
+    None as long as a node does not answer: it may start, and have been initialised.
+    """
+    if any(one.problem for one in found):
+        return []
     if not any(one.initialised for one in found):
         return [f"{one.name} is not initialised" for one in found]
     return [f"{one.name} is sealed" for one in found if one.initialised and one.sealed and not one.unseals_itself]
@@ -214,25 +231,40 @@ def initialise(reader: Reader, target: Target, *, shares: int, threshold: int, p
 def unseal(
     reader: Reader, target: Target, keys: Sequence[str], *, wait_s: float, tell: Callable[[str], None]
 ) -> list[Node]:
-    """Give the keys to every sealed node, the first one first, since the others join it; how they then stand."""
+    """Give the keys to every sealed node, the first one first, since the others join it; how they then stand.
+
+    A node that does not take them, or is away, stands in no other's way; the first one's trouble is raised at the end.
+    """
     deadline = time.monotonic() + wait_s
+    failed: list[Trouble] = []
     for pod in pods(reader, target):
         name = pod["metadata"]["name"]
-        with client(reader, target, pod) as vault:
-            while not asked("seal status", vault.sys.is_initialized):
-                if time.monotonic() > deadline:
-                    raise Trouble("SFM-VLT-001", f"{name} is not initialised, and has not joined the first node")
-                tell(f"{name} has not joined yet")
-                time.sleep(POLL_S)
-            if not asked("seal status", vault.sys.is_sealed):
-                tell(f"{name} is unsealed")
-                continue
-            for key in keys:
-                if not asked("unseal", partial(vault.sys.submit_unseal_key, key))["sealed"]:
-                    break
-            while asked("seal status", vault.sys.is_sealed):
-                if time.monotonic() > deadline:
-                    raise Trouble("SFM-VLT-004", f"{name} is still sealed after {len(keys)} keys")
-                time.sleep(POLL_S)
+        try:
+            with client(reader, target, pod) as vault:
+                unseal_one(vault, name, keys, deadline, tell)
             tell(f"{name} is unsealed")
+        except Trouble as trouble:
+            tell(f"{name}: {trouble.what}")
+            failed.append(type(trouble)(trouble.code, f"{name}: {trouble.what}", why=trouble.why))
+    if failed:
+        first, others = failed[0], [one.what for one in failed[1:]]
+        raise type(first)(first.code, first.what, why="\n".join([*filter(None, [first.why]), *others]))
     return nodes(reader, target)
+
+
+def unseal_one(vault: Any, name: str, keys: Sequence[str], deadline: float, tell: Callable[[str], None]) -> None:
+    """Wait until one node has joined, give it the keys if it is sealed, and wait until it is not."""
+    while not asked("seal status", vault.sys.is_initialized):
+        if time.monotonic() > deadline:
+            raise Trouble("SFM-VLT-001", "it is not initialised, and has not joined the first node")
+        tell(f"{name} has not joined yet")
+        time.sleep(POLL_S)
+    if not asked("seal status", vault.sys.is_sealed):
+        return
+    for key in keys:
+        if not asked("unseal", partial(vault.sys.submit_unseal_key, key))["sealed"]:
+            break
+    while asked("seal status", vault.sys.is_sealed):
+        if time.monotonic() > deadline:
+            raise Trouble("SFM-VLT-004", f"it is still sealed after {len(keys)} keys")
+        time.sleep(POLL_S)

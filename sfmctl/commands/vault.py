@@ -28,12 +28,16 @@ def register(app: typer.Typer) -> None:
 
 
 def show(nodes: list[Node], output: render.Output) -> int:
-    """Print how the nodes stand; 3 when one is sealed or not initialised."""
+    """Print how the nodes stand; 3 when one is sealed, not initialised or does not answer."""
     rows = [
+        (n.name, "", "not known", "", "") if n.problem else
         (n.name, "yes" if n.initialised else "no", f"sealed {n.progress}".strip() if n.sealed else "unsealed",
          "active" if n.active else "standby" if not n.sealed else "", n.version)
         for n in nodes
     ]  # fmt: skip
+    for one in nodes:
+        if one.problem:
+            render.note(f"{one.name}: {one.problem}")
     columns = [render.Column(name, no_wrap=True) for name in ("node", "initialised", "seal", "role", "version")]
     render.result(
         output, "VaultStatus", json_body=lambda: {"nodes": [n.as_dict() for n in nodes]}, short_rows=lambda: rows,

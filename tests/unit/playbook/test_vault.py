@@ -1,13 +1,27 @@
 """Keys: encrypted before they touch a disk, and files that are private from the first byte."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyrage
 import pytest
 
-from playbook.actions.vault import Keys, Node, age_encryptor, pgp_key, private_file, waits_for_a_person
-from playbook.trouble import Trouble
+from playbook.actions.vault import (
+    Keys,
+    Node,
+    age_encryptor,
+    nodes,
+    pgp_key,
+    private_file,
+    unseal,
+    waits_for_a_person,
+)
+from playbook.kube import Reader
+from playbook.target import Target
+from playbook.trouble import Trouble, Unknown
+from sfmctl import app
+from testing.api import serving
 
 KEYS = Keys(("c2hhcmUtMQ==", "c2hhcmUtMg=="), 2, "hvs.root")
 
@@ -56,10 +70,44 @@ def test_a_pgp_key_is_given_as_vault_takes_it(tmp_path: Path) -> None:
 
 
 def test_who_has_to_be_opened_by_a_person() -> None:
-    def node(initialised: bool, sealed: bool, by_itself: bool = False) -> Node:
-        return Node("v", initialised, sealed, active=False, version="1", unseals_itself=by_itself)
+    def node(initialised: bool, sealed: bool, by_itself: bool = False, problem: str = "") -> Node:
+        return Node("v", initialised, sealed, active=False, version="1", unseals_itself=by_itself, problem=problem)
 
     assert waits_for_a_person([node(False, True)] * 3) == ["v is not initialised"] * 3
     assert waits_for_a_person([node(True, True), node(False, True)]) == ["v is sealed"]
     assert waits_for_a_person([node(True, True, by_itself=True)]) == []
     assert waits_for_a_person([node(True, False), node(False, True)]) == []
+    assert waits_for_a_person([node(True, True), node(False, False, problem="it does not answer")]) == []
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Iterator[tuple[Reader, Target]]:
+    """A cluster whose API server has two Vault pods and no way into either."""
+    with serving(tmp_path / "kubeconfig", "kind-soma") as api:
+        labels = {"app.kubernetes.io/name": "vault", "app.kubernetes.io/instance": "sharedinfra"}
+        api.put(
+            "/api/v1/namespaces/soma-infra/pods",
+            *({"metadata": {"name": f"vault-{n}", "labels": labels}, "spec": {}} for n in (0, 1)),
+        )
+        aim = Target(kubeconfig=tmp_path / "kubeconfig")
+        reader = Reader(aim.context, aim.kubeconfig)
+        yield reader, aim
+        reader.close()
+
+
+def test_a_node_that_is_away_hides_no_other_ones_standing(away: tuple[Reader, Target]) -> None:
+    found = nodes(*away)
+    assert [one.name for one in found] == ["vault-0", "vault-1"]
+    for one in found:
+        assert "does not answer" in one.problem
+        assert list(one.as_dict()) == ["name", "problem"]
+    assert app.run(["vault", "status", "--kubeconfig", str(away[1].kubeconfig)]) == 3
+
+
+def test_unsealing_goes_on_past_a_node_that_is_away_and_says_so_at_the_end(away: tuple[Reader, Target]) -> None:
+    said: list[str] = []
+    with pytest.raises(Unknown) as caught:
+        unseal(*away, ["a key"], wait_s=1, tell=said.append)
+    assert [line.partition(":")[0] for line in said] == ["vault-0", "vault-1"]
+    assert (caught.value.code, caught.value.what[:8]) == ("SFM-VLT-002", "vault-0:")
+    assert "vault-1: Vault does not answer" in caught.value.why
