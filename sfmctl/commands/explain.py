@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sfmctl import render
+from sfmctl.connection import exit_of
 from sfmctl.fault import Fault
 
 
@@ -20,7 +21,6 @@ def catalogue() -> dict[str, dict[str, object]]:
     from playbook.load import packaged
     from playbook.model import Code
     from sfmctl import codes
-    from sfmctl.exits import Exit
     from sfmd import errors
 
     found: dict[str, dict[str, object]] = {}
@@ -36,7 +36,7 @@ def catalogue() -> dict[str, dict[str, object]]:
         add(entry.code, entry.title, entry.why, entry.mend + elsewhere, entry.exit)
     for refused in errors.CATALOGUE.values():
         status = f"The daemon answers with the gRPC status {refused.status.value}."
-        add(refused.code, refused.title, status, refused.next_step, int(Exit.REFUSED))
+        add(refused.code, refused.title, status, refused.next_step, int(exit_of(refused.code)))
     return dict(sorted(found.items()))
 
 

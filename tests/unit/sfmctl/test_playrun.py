@@ -80,6 +80,12 @@ def test_explain_answers_offline_and_refuses_what_it_does_not_know(capsys: pytes
     assert app.run(["explain", "SFM-MEM-001"]) == 0
 
 
+def test_explain_names_the_exit_code_that_a_refusal_of_the_daemon_ends_with() -> None:
+    codes = {code: entry["exitCode"] for code, entry in catalogue().items() if code.startswith("SFM-MEM-")}
+    others = {"SFM-MEM-026": Exit.TIMED_OUT, "SFM-MEM-034": Exit.UNDETERMINED, "SFM-MEM-035": Exit.UNDETERMINED}
+    assert codes == {code: others.get(code, Exit.REFUSED) for code in codes}
+
+
 def test_the_playbook_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["playbook", "show", "up", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
