@@ -67,6 +67,8 @@ def scalar(text: str) -> Any:
         parsed = json.loads(text)
     except ValueError:
         return text
+    if isinstance(parsed, float) and not math.isfinite(parsed):  # NaN, Infinity, 1e999: JSON has no such number
+        return text
     return text if isinstance(parsed, (dict, list)) else parsed
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from sfmd.contract import Limits, NamespaceSpec
-from sfmd.domain import Channel, ConditionOp, Filter, HalfLife, MemoryInput, Query
+from sfmd.domain import Channel, ConditionOp, Filter, HalfLife, MemoryInput, Query, Scalar
 from sfmd.errors import E, Refused
 
 EARLIEST_S = -2_208_988_800.0
@@ -90,9 +90,20 @@ def metadata(text: str, limits: Limits) -> Mapping[str, Any]:
         raise Refused(E.INVALID, f"metadata_json is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Refused(E.INVALID, "metadata_json is not a JSON object")
+    if not _numbers_fit(value):
+        raise Refused(E.INVALID, "metadata_json holds a number beyond the range of a float64")
     if len(value) > limits.metadata_keys:
         raise Refused(E.TOO_LARGE, f"metadata_json has {len(value)} keys; at most {limits.metadata_keys} are allowed")
     return value
+
+
+def _numbers_fit(value: Any) -> bool:
+    """Whether every number of a parsed document is finite: 1e999 is read as an infinity, which JSON cannot write."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_numbers_fit, value.values()))
+    return all(map(_numbers_fit, value)) if isinstance(value, list) else True
 
 
 def payload(memory: MemoryInput, limits: Limits) -> None:
@@ -256,13 +267,13 @@ def _distinct(field: str, names: list[str]) -> None:
         raise Refused(E.INVALID, f"{field}: a name is given twice")
 
 
-def scalar(text: str) -> str | float | int | bool | None:
+def scalar(text: str) -> Scalar:
     """A JSON scalar of a filter. Raises Refused(INVALID) for anything else."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refused(E.INVALID, "filter.metadata.values_json holds something that is no JSON scalar") from None
-    if isinstance(value, dict | list):
+    if isinstance(value, dict | list) or not _numbers_fit(value):
         raise Refused(E.INVALID, "filter.metadata.values_json holds something that is no JSON scalar")
     return value  # type: ignore[no-any-return]
 

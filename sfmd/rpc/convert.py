@@ -6,12 +6,11 @@ attribute reads and positional constructors.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sfmd import domain
+from sfmd import domain, validation
 from sfmd.contract import ItemError, ItemResult, NamespaceChange, NamespaceInfo, NamespaceSpec
 from sfmd.errors import E, Refused
 from sfmd.rpc.gen import memory_pb2 as pb
@@ -110,22 +109,11 @@ def namespace_info(info: NamespaceInfo) -> pb.Namespace:
     )  # fmt: skip
 
 
-def _scalar(text: str) -> domain.Scalar:
-    """A JSON scalar of a condition. Raises Refused(INVALID) for anything else."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Refused(E.INVALID, "a filter's values_json holds something that is not JSON") from error
-    if isinstance(value, (dict, list)):
-        raise Refused(E.INVALID, "a filter's values_json may hold JSON scalars only")
-    return value  # type: ignore[no-any-return]
-
-
 def _condition(c: Any) -> domain.Condition:
     op = _CONDITION.get(c.op)
     if op is None:
         raise Refused(E.INVALID, f"the condition on {c.key[:64]!r} has no known op")
-    return domain.Condition(c.key, op, tuple(_scalar(v) for v in c.values_json))
+    return domain.Condition(c.key, op, tuple(validation.scalar(v) for v in c.values_json))
 
 
 def filter_of(message: Any) -> domain.Filter:

@@ -51,6 +51,9 @@ BAD_MEMORIES = {
     "metadata over the limit": (dict(metadata={"a": "b" * 70_000}), "INVALID_ARGUMENT", "SFM-MEM-005"),
     "metadata that is no object": (dict(metadata="[1]"), "INVALID_ARGUMENT", "SFM-MEM-011"),
     "metadata that is not JSON": (dict(metadata="{"), "INVALID_ARGUMENT", "SFM-MEM-011"),
+    "metadata with a number that is none": (dict(metadata='{"a":NaN}'), "INVALID_ARGUMENT", "SFM-MEM-011"),
+    "metadata with a number beyond all": (dict(metadata='{"a":1e999}'), "INVALID_ARGUMENT", "SFM-MEM-011"),
+    "such a number deep inside": (dict(metadata='{"a":[{"b":-1e999}]}'), "INVALID_ARGUMENT", "SFM-MEM-011"),
     "metadata of endless brackets": (dict(metadata="[" * 60_000), "INVALID_ARGUMENT", "SFM-MEM-011"),
     "a NaN importance": (dict(importance=math.nan), "INVALID_ARGUMENT", "SFM-MEM-011"),
     "an infinite importance": (dict(importance=math.inf), "INVALID_ARGUMENT", "SFM-MEM-011"),
@@ -139,6 +142,8 @@ async def test_bad_recalls(whole):
                    dict(filter=pb.Filter(metadata=[pb.MetadataCondition(key="a", op=99)])),
                    dict(filter=pb.Filter(metadata=[pb.MetadataCondition(key="a", op=pb.EQ, values_json=["{"])])),
                    dict(filter=pb.Filter(metadata=[pb.MetadataCondition(key="a", op=pb.EQ, values_json=["[]"])])),
+                   *(dict(filter=pb.Filter(metadata=[pb.MetadataCondition(key="a", op=pb.LT, values_json=[word])]))
+                     for word in ("NaN", "Infinity", "1e999")),
                    dict(filter=pb.Filter(from_s=math.nan))):  # fmt: skip
         failed = await refused(whole.recall("vectors", **{"vector": ONE, **fields}))
         assert failed.status == "INVALID_ARGUMENT", fields

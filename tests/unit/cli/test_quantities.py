@@ -53,6 +53,11 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
         quantities.condition(text)
 
 
+def test_a_word_that_is_no_number_of_json_stays_a_word() -> None:
+    words = {"3": 3, "-0.5": -0.5, "true": True, '"3"': "3", "[1]": "[1]", "NaN": "NaN", "-Infinity": "-Infinity"}
+    assert {word: quantities.scalar(word) for word in [*words, "1e999"]} == {**words, "1e999": "1e999"}
+
+
 def test_pairs_name_the_word_that_is_none() -> None:
     assert quantities.pairs(["a=1", "b=x=y"], quantities.scalar) == {"a": 1, "b": "x=y"}
     with pytest.raises(ValueError, match="'a' is not name=value"):
