@@ -38,7 +38,8 @@ def namespace_fields(stats: pb.NamespaceStats) -> dict[str, Any]:
 def fields(reply: pb.StatsReply) -> dict[str, Any]:
     """The whole reply as JSON fields."""
     return {
-        "version": reply.version, "engine": reply.engine, "seq": reply.seq, "uptimeS": reply.uptime_s,
+        "version": reply.version, "engine": reply.engine, "seq": reply.seq, "horizonSeq": reply.horizon_seq,
+        "uptimeS": reply.uptime_s,
         "residentBytes": reply.resident_bytes, "insertQps": number(reply.insert_qps),
         "queryQps": number(reply.query_qps), "recallP50S": number(reply.recall_p50_s),
         "recallP95S": number(reply.recall_p95_s), "storeP50S": number(reply.store_p50_s),
@@ -50,7 +51,8 @@ def fields(reply: pb.StatsReply) -> dict[str, Any]:
 def tables(reply: pb.StatsReply) -> Iterator[object]:
     """The daemon, its namespaces, their importances, and the gates that are tripped or act."""
     yield (
-        f"sfmd {reply.version}, engine {reply.engine}, seq {reply.seq}, up {quantities.age(reply.uptime_s)}, "
+        f"sfmd {reply.version}, engine {reply.engine}, seq {reply.seq}, horizon {reply.horizon_seq}, "
+        f"up {quantities.age(reply.uptime_s)}, "
         f"{quantities.size(reply.resident_bytes)} resident"
     )
     yield (

@@ -181,7 +181,9 @@ def check(given: argparse.Namespace) -> int:
 def compact(given: argparse.Namespace) -> int:
     """`sfmd compact`."""
     from sfmd.compacting import compact as compact_log  # noqa: PLC0415
+    from sfmd.observe import configure_logging  # noqa: PLC0415
 
+    configure_logging("warning")  # to standard error: standard output is the result's alone
     days = given.keep_days
     if days is not None and not 0 <= days <= 1e6:
         raise Refused(E.INVALID, f"--keep-days is {days!r}; give a number of days, 0 or more")

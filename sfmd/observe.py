@@ -56,7 +56,7 @@ def configure_logging(level: str = "info", out: TextIO | None = None) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(out or sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(out or sys.stderr),
         cache_logger_on_first_use=False,
     )
 

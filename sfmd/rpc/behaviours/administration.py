@@ -42,7 +42,8 @@ class Administration:
         return pb.StatsReply(namespaces=[_namespace_stats(n) for n in seen], seq=s.seq, insert_qps=s.insert_qps,
                              query_qps=s.query_qps, recall_p50_s=s.recall_p50_s, recall_p95_s=s.recall_p95_s,
                              store_p50_s=s.store_p50_s, store_p95_s=s.store_p95_s, uptime_s=s.uptime_s,
-                             resident_bytes=s.resident_bytes, engine=s.engine, version=s.version)  # fmt: skip
+                             resident_bytes=s.resident_bytes, engine=s.engine, version=s.version,
+                             horizon_seq=s.horizon_seq)  # fmt: skip
 
 
 def _namespace_stats(n: NamespaceStats) -> pb.NamespaceStats:

@@ -148,6 +148,17 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_compact_moves_the_horizon_that_stats_shows(tmp_path: Path, sfmd: Sfmd) -> None:
+    with daemon(tmp_path) as running:
+        fill(running.profile())
+        with Client(running.profile()) as client:
+            assert client.stats().horizon_seq == 1
+    moved = sfmd("compact", "--horizon", "7", "-o", "json", data_dir=running.data_dir)
+    assert (moved.returncode, json.loads(moved.stdout)["horizon_seq"]) == (0, 7)
+    with daemon(tmp_path) as running, Client(running.profile()) as client:
+        assert client.stats().horizon_seq == 7
+
+
 def test_segments_that_were_damaged_are_rebuilt_not_believed(tmp_path: Path, sfmd: Sfmd) -> None:
     with daemon(tmp_path) as running:
         fill(running.profile())
