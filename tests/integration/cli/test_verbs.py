@@ -5,12 +5,15 @@ import math
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from sfmctl.embedded import wait
-from tests.integration.cli.conftest import SFMCTL, Cli
+from sfmd.rpc.client import Client
+from testing.daemon import daemon
+from tests.integration.cli.conftest import SFMCTL, Cli, clean_environment
 
 TEXT_TYPE = "text/plain; charset=utf-8"
 
@@ -150,6 +153,8 @@ def test_list_pages_and_namespaces(cli: Cli, namespace: str) -> None:
     assert namespace in names
     stats = cli("memory", "stats", "-n", namespace, "-o", "json").document
     assert [(n["namespace"], n["live"]) for n in stats["namespaces"]] == [(namespace, 3)]
+    assert stats["horizonSeq"] == 1
+    assert "horizon 1," in cli("memory", "stats", "-n", namespace).text
 
 
 def test_watch_is_one_document_up_to_a_seq(cli: Cli, namespace: str) -> None:
@@ -159,15 +164,42 @@ def test_watch_is_one_document_up_to_a_seq(cli: Cli, namespace: str) -> None:
 
 
 def test_interrupting_a_watch_closes_its_document_and_leaves_with_130(way: dict[str, str], namespace: str) -> None:
+    code, seen = watched(way, namespace, '"old"', lambda process: process.send_signal(signal.SIGINT))
+    assert code == 130 and json.loads(seen)["kind"] == "Changes"
+
+
+def test_a_watch_that_cannot_begin_is_one_document(cli: Cli) -> None:
+    failed = cli("memory", "watch", "--from-seq", "1", "-n", "nosuch", "-o", "json", code=7).document
+    assert (failed["kind"], failed["error"]["code"]) == ("Error", "SFM-MEM-007")
+
+
+def test_a_watch_that_loses_its_daemon_is_one_document_which_names_the_error(tmp_path: Path) -> None:
+    with daemon(tmp_path) as process:
+        profile = process.profile()
+        with Client(profile) as client:
+            client.create_namespace("notes", embedder="hash-v1")
+            client.store("notes", "words", id="last")
+        way = clean_environment(tmp_path, {"SFM_ADDRESS": profile.address, "SFM_CA_FILE": profile.ca_file,
+                                           "SFM_TOKEN_FILE": profile.token_file})  # fmt: skip
+        code, seen = watched(way, "notes", '"last"', lambda _: process.kill())
+    document = json.loads(seen)
+    assert [c["op"] for c in document["changes"]] == ["namespace", "created"]
+    assert (code, document["error"]["code"], document["error"]["exitCode"]) == (5, "SFM-MEM-034", 5)
+
+
+def watched(
+    way: dict[str, str], namespace: str, until: str, then: Callable[[subprocess.Popen[bytes]], object]
+) -> tuple[int, bytes]:
+    """Watch until these words come, do something to the watch or its daemon; how it ended, and what it said."""
     command = [str(SFMCTL), "memory", "watch", "-n", namespace, "--from-seq", "0", "-o", "json"]
     with subprocess.Popen(command, env=way, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
         assert watching.stdout is not None and watching.stderr is not None
         os.set_blocking(watching.stdout.fileno(), False)
         seen = bytearray()
-        assert wait(lambda: b'"old"' in seen.__iadd__(watching.stdout.read() or b""), 60.0)
-        watching.send_signal(signal.SIGINT)
+        assert wait(lambda: until.encode() in seen.__iadd__(watching.stdout.read() or b""), 60.0)
+        then(watching)
         code = watching.wait(60)
         os.set_blocking(watching.stdout.fileno(), True)
         seen += watching.stdout.read()
         assert b"Traceback" not in watching.stderr.read()
-    assert code == 130 and json.loads(seen)["kind"] == "Changes"
+    return code, bytes(seen)
