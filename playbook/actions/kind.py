@@ -125,8 +125,7 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
             timeout_s=hands.left_s, on_line=progress(hands),
         )  # fmt: skip
     except CommandFailed as failed:
-        clean_up(hands, flag)
-        raise create_trouble(failed) from failed
+        raise not_made(hands, flag, failed) from failed
     except KeyboardInterrupt:
         hands.tell("interrupted: taking the half-made cluster away")
         clean_up(hands, flag)
@@ -162,6 +161,16 @@ def progress(hands: Hands) -> Callable[[str], None]:
     return tell
 
 
+def not_made(hands: Hands, flag: Path, failed: CommandFailed) -> Trouble:
+    """The trouble of a create that failed, after taking away what it began; a cluster of somebody else stays."""
+    trouble = create_trouble(failed)
+    if trouble.code == "SFM-KIND-009":
+        flag.unlink(missing_ok=True)
+    else:
+        clean_up(hands, flag)
+    return trouble
+
+
 def clean_up(hands: Hands, flag: Path) -> None:
     """Delete what a failed create began, until nothing of it comes any more; the marker goes only then.
 
@@ -186,6 +195,8 @@ def clean_up(hands: Hands, flag: Path) -> None:
 def create_trouble(failed: CommandFailed) -> Trouble:
     """The code for what kind said."""
     said = failed.stderr + failed.stdout
+    if "already exist for a cluster with the name" in said:
+        return Trouble("SFM-KIND-009", "a cluster of that name was made meanwhile", why=failed.gist)
     if "port is already allocated" in said or "address already in use" in said:
         return Trouble("SFM-KIND-005", "a port that the cluster needs is taken", why=failed.gist)
     if "No such image" in said or "failed to pull image" in said or "pull access denied" in said:

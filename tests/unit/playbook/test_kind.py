@@ -1,10 +1,15 @@
 """The kind cluster's configuration: what it maps, and files that are none."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from playbook.actions.kind import wanted_ports
+from playbook.actions.kind import not_made, wanted_ports
+from playbook.engine import Hands
+from playbook.facts import Observer
+from playbook.load import packaged
+from playbook.shell import CommandFailed, Shell
 from playbook.target import Target, find_infra
 from playbook.trouble import Trouble
 
@@ -34,3 +39,20 @@ def test_a_file_that_is_no_configuration_of_kind_is_named(tmp_path: Path, text: 
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Trouble, match="SFM-KIND-008"):
         wanted_ports(tmp_path / "absent.yaml")
+
+
+def test_a_cluster_that_somebody_else_made_meanwhile_is_not_taken_away(tmp_path: Path) -> None:
+    flag, aim = tmp_path / "making-soma", Target(state=tmp_path)
+    no_programs = Shell(env={"PATH": str(tmp_path)})
+    hands = Hands(aim, packaged(), Observer(aim, packaged()), no_programs, time.monotonic() + 60, lambda text: None)
+
+    def failed(said: str) -> CommandFailed:
+        return CommandFailed(["kind", "create", "cluster"], 1, "", f"ERROR: failed to create cluster: {said}")
+
+    flag.touch()
+    taken = not_made(hands, flag, failed('node(s) already exist for a cluster with the name "soma"'))
+    assert (taken.code, flag.exists()) == ("SFM-KIND-009", False)
+    flag.touch()
+    with pytest.raises(Trouble, match="the program kind is not installed"):  # this one would be taken away
+        not_made(hands, flag, failed("could not find a log line"))
+    assert flag.exists()
