@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import structlog
+
 from sfmd.contract import (
     Caller,
     Change,
@@ -39,6 +41,8 @@ from sfmd.statistics import Statistics
 from sfmd.upkeep import Upkeep
 from sfmd.writer import Writer
 from sfmd.writing import Writing
+
+log = structlog.get_logger(__name__)
 
 EVERYTHING = Filter()
 
@@ -251,6 +255,9 @@ class MemoryService:
         for pool in self._pools:
             pool.shutdown(wait=True, cancel_futures=True)
         for space in self._spaces:
-            space.index.save()
+            try:
+                space.index.save()
+            except OSError as error:  # a full disk, say: the next start makes anew from the log what is not saved
+                log.warning("segments_not_saved", namespace=space.namespace.name, cause=error.strerror)
             space.index.close()
         self._store.close()

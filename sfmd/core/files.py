@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import shutil
 import zlib
 from collections.abc import Collection, Sequence
@@ -86,13 +87,31 @@ def write_segment(
 ) -> Segment:
     """Write a segment and return it mapped. `data` is in its final order, with any V; the vectors come from `sources`:
     (block, its rows int64[m], their places int64[m] in the segment), copied chunk by chunk straight into the file.
+    Raises OSError, and leaves nothing behind, where there is no room for it.
     """  # fmt: skip
     temporary, final = folder / f".{name}.new", folder / name
     for old in (temporary, final):
         shutil.rmtree(old, ignore_errors=True)
-    temporary.mkdir(parents=True)
     dim = sources[0][0].v.shape[1]
+    try:
+        temporary.mkdir(parents=True)
+        _write_files(temporary, dim, data, sources, scoring)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    segment = read_segment(folder, name, dim, verify=False)
+    segment.data.ended[:] = data.ended
+    made = seal(segment.data, scoring, name)
+    made.seal_crc32 = segment.seal_crc32
+    return made
+
+
+def _write_files(
+    temporary: Path, dim: int, data: Block, sources: Sequence[tuple[Block, I64, I64]], scoring: Scoring
+) -> None:  # fmt: skip
     v = np.lib.format.open_memmap(temporary / "v.npy", mode="w+", dtype=np.float32, shape=(len(data), dim))
+    _reserve(temporary / "v.npy")
     for block, rows, places in sources:
         for at in range(0, rows.size, CHUNK_ROWS):
             v[places[at : at + CHUNK_ROWS]] = block.v[rows[at : at + CHUNK_ROWS]]
@@ -110,12 +129,13 @@ def write_segment(
         "kinds": data.columns.kinds, "metadata": [[key, data.columns.keys[key].values] for key in keys],
     }  # fmt: skip
     (temporary / "segment.json").write_text(_sealed(body))
-    temporary.rename(final)
-    segment = read_segment(folder, name, dim, verify=False)
-    segment.data.ended[:] = data.ended
-    made = seal(segment.data, scoring, name)
-    made.seal_crc32 = segment.seal_crc32
-    return made
+
+
+def _reserve(path: Path) -> None:
+    """Take the room of a sparse file now: a full disk met while writing to its map would kill the process (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def read_segment(folder: Path, name: str, dim: int, *, seal_crc32: int = 0, verify: bool = True) -> Segment:
