@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Empty, LifoQueue
 from typing import Any, TypeVar
 
 import structlog
@@ -23,6 +21,7 @@ from sfmd.errors import E, Refused
 from sfmd.protocols import WriteTx
 from sfmd.store import records
 from sfmd.store.database import Cursor, Database, Link
+from sfmd.store.readers import Readers, refusing
 from sfmd.store.schema import DELETED, LIVE, NO_NAMESPACE, PURGED
 from sfmd.store.statements import SIZES, Statement, Statements, padded
 from sfmd.store.transaction import Transaction
@@ -30,7 +29,6 @@ from sfmd.store.transaction import Transaction
 T = TypeVar("T")
 
 READERS = 4
-READER_WAIT_S = 30.0
 CHUNK = 512
 
 log = structlog.get_logger(__name__)
@@ -60,14 +58,9 @@ class LogStore:
         self._down: Refused | None = None
         self._counts: dict[int, tuple[int, Mapping[str, int]]] = {}
         self._importances: Mapping[int, int] = {}
-        self._readers: LifoQueue[Link] = LifoQueue()
-        self._all_readers: list[Link] = []
-        with self._refusing():
+        with refusing(database):
             self._writer = database.writer()
-            links = (database.reader() for _ in range(readers))
-            self._all_readers = [link for link in links if link is not None]
-            for link in self._all_readers:
-                self._readers.put(link)
+            self._readers = Readers(database, readers, self._writer, self._write_lock)
             self._last_seq, self._last_at_s = self._end_of_log(self._writer.cursor)
 
     # -- writing
@@ -75,8 +68,8 @@ class LogStore:
     def write(self, work: Callable[[WriteTx], T]) -> T:
         """Run `work` in one transaction and return once it is on disk. Any error rolls all of it back.
 
-        Raises Refused(STORE_DOWN) when the commit failed or its outcome is not known to be durable; from then
-        on every write is refused until the store is opened again.
+        Raises Refused(STORE_DOWN) when the commit failed or its outcome is not known to be durable. Unless it
+        failed for want of room and is undone, every write is refused from then on until the store is opened again.
         """
         with self._write_lock:
             self._refuse_writes()
@@ -85,7 +78,7 @@ class LogStore:
             try:
                 cursor.execute("COMMIT")
             except self._database.errors as error:
-                raise self._stop_writing(error, "the commit") from error
+                raise self._not_committed(cursor, error) from error
             self._last_seq, self._last_at_s = transaction.last_seq, transaction.last_at_s
             if self._database.exclusive:
                 self._importances = transaction.importances
@@ -111,6 +104,22 @@ class LogStore:
                 raise failure.refusal from error
             raise
         return transaction, result
+
+    def _not_committed(self, cursor: Cursor, error: Exception) -> Refused:
+        """Why there was no commit. One that found no room is undone, and when the log ends where it did, writing goes
+        on: what was written of it lacks its last frame, which nobody reads and the next commit overwrites.
+        """
+        failure = self._database.failure(error)
+        if failure.fatal or failure.refusal.code is not E.STORE_DOWN:
+            return self._stop_writing(error, "the commit")
+        self._roll_back(cursor)
+        try:
+            if self._down is None and self._end_of_log(cursor) == (self._last_seq, self._last_at_s):
+                log.warning("commit_undone", cause=failure.refusal.message)
+                return failure.refusal
+        except self._database.errors as second:
+            return self._stop_writing(second, "reading the log's end")
+        return self._stop_writing(error, "the commit")
 
     def _roll_back(self, cursor: Cursor) -> None:
         """End the transaction; SQLite may have ended it already, after a full disk for one."""
@@ -160,7 +169,7 @@ class LogStore:
         """The seq of the last committed row; 0 for an empty log."""
         if self._database.exclusive:
             return self._last_seq
-        return self._read(lambda cursor: self._end_of_log(cursor)[0])
+        return self._readers.read(lambda cursor: self._end_of_log(cursor)[0])
 
     def horizon_seq(self) -> int:
         """The first seq the log still reaches back to: what the last COMPACTED row says; 1 where there is none."""
@@ -185,8 +194,8 @@ class LogStore:
         filled).
         """
         if len(seqs) <= SIZES[-1]:  # one statement is a snapshot of its own
-            return self._read(lambda cursor: self._resolved(cursor, seqs, payloads=payloads, vectors=vectors))
-        with self._reading() as cursor:
+            return self._readers.read(lambda cursor: self._resolved(cursor, seqs, payloads=payloads, vectors=vectors))
+        with self._readers.snapshot() as cursor:
             return self._resolved(cursor, seqs, payloads=payloads, vectors=vectors)
 
     def head(self, ns_id: int, id_: str) -> Head | None:
@@ -196,7 +205,7 @@ class LogStore:
 
     def state_at(self, ns_id: int, id_: str, seq: int) -> ChangeRow | None:
         """The last change of a memory at or before `seq`, content resolved; None when it did not exist."""
-        with self._reading() as cursor:
+        with self._readers.snapshot() as cursor:
             at = self._seqs_at(cursor, ns_id, [id_], seq).get(id_)
             return self._resolved(cursor, [at], payloads=True, vectors=True)[at] if at else None
 
@@ -214,7 +223,7 @@ class LogStore:
         """Memories with id > after_id in byte order of the id, content resolved, at most `limit`."""
         found: list[ChangeRow] = []
         statement = self._sql.listed(include_deleted or as_of_seq is not None)
-        with self._reading() as cursor:
+        with self._readers.snapshot() as cursor:
             while len(found) < limit:
                 cursor.execute(statement.sql, statement.args(ns_id=ns_id, after=after_id, rows=min(limit, CHUNK)))
                 heads = cursor.fetchall()
@@ -269,7 +278,7 @@ class LogStore:
         known = self._counts.get(ns_id)
         if known is not None and known[0] == seq:
             return known[1]
-        with self._reading() as cursor:
+        with self._readers.snapshot() as cursor:
             cursor.execute(self._sql.counts.sql, self._sql.counts.args(ns_id=ns_id))
             by_state = {row[0]: row[1:] for row in cursor.fetchall()}
             live, payload_bytes, max_access = by_state.get(LIVE, (0, 0, 0))
@@ -293,7 +302,7 @@ class LogStore:
         """Write a consistent, verified copy into the new directory `target` while serving."""
         if self._closed:
             raise Refused(E.STOPPING)
-        if self._all_readers:
+        if self._readers.links:
             self._backup_to(Path(target), None)
             return
         with self._write_lock:
@@ -308,20 +317,13 @@ class LogStore:
                 return
             self._closed = True
             try:
-                self._close_readers()
-                with self._refusing():
+                self._readers.close()
+                with refusing(self._database):
                     if self._down is None:
                         self._database.closing()
                     self._writer.close()
             finally:
                 self._release()
-
-    def _close_readers(self) -> None:
-        for _ in self._all_readers:
-            try:
-                self._readers.get(timeout=READER_WAIT_S).close()
-            except Empty:
-                log.error("reader_stuck", waited_s=READER_WAIT_S)
 
     # -- inside
 
@@ -358,57 +360,7 @@ class LogStore:
         return found
 
     def _rows(self, statement: Statement, values: Sequence[Any]) -> list[Any]:
-        return self._read(lambda cursor: _all(cursor, statement.sql, values or statement.args()))
-
-    def _read(self, work: Callable[[Cursor], T]) -> T:
-        with self._link() as link, self._refusing():
-            return work(link.cursor)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Cursor]:
-        """Several statements on one snapshot."""
-        with self._link() as link, self._refusing():
-            nested = link is self._writer and self._database.in_transaction()
-            if not nested:
-                link.cursor.execute(self._database.begin_read)
-            try:
-                yield link.cursor
-            except self._database.errors:
-                with suppress(self._database.errors):  # the first error is the one to tell; it may have ended this
-                    link.cursor.execute("ROLLBACK")
-                raise
-            except BaseException:
-                if not nested:
-                    link.cursor.execute("ROLLBACK")
-                raise
-            if not nested:
-                link.cursor.execute("ROLLBACK")
-
-    @contextmanager
-    def _link(self) -> Iterator[Link]:
-        if not self._all_readers:  # one connection for everything: reads wait for the write that runs
-            with self._write_lock:
-                if self._closed:
-                    raise Refused(E.STOPPING)
-                yield self._writer
-            return
-        if self._closed:
-            raise Refused(E.STOPPING)
-        try:
-            link = self._readers.get(timeout=READER_WAIT_S)
-        except Empty:
-            raise Refused(E.BUSY, "no reading connection came free", retry_after_s=1.0) from None
-        try:
-            yield link
-        finally:
-            self._readers.put(link)
-
-    @contextmanager
-    def _refusing(self) -> Iterator[None]:
-        try:
-            yield
-        except self._database.errors as error:
-            raise self._database.failure(error).refusal from error
+        return self._readers.read(lambda cursor: _all(cursor, statement.sql, values or statement.args()))
 
 
 def _all(cursor: Cursor, sql: str, values: Sequence[Any]) -> list[Any]:

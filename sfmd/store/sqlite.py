@@ -190,19 +190,20 @@ class SqliteDatabase:
         return apsw.SQLITE_OK
 
     def _checkpoint(self) -> None:
-        """Write the WAL back without waiting for readers. Where one of them needs old pages (a backup does), it grows
-        and is tried again later; at sixteen times its size a write waits for them, within PATIENCE_MS.
+        """Write the WAL back without waiting for readers. Where one of them needs old pages (a backup does), or the
+        database finds no room, it grows and is tried again later; at sixteen times its size a write waits for readers,
+        within PATIENCE_MS.
         """
         patient = self._checkpoint_at >= 16 * WAL_PAGES
         written = self._written_back(
             apsw.SQLITE_CHECKPOINT_RESTART if patient else apsw.SQLITE_CHECKPOINT_PASSIVE, PATIENCE_MS if patient else 0
         )
         if not written:
-            log.warning("wal_busy", pages=self._wal_pages)
+            log.warning("wal_not_written_back", pages=self._wal_pages)
             self._checkpoint_at = max(self._wal_pages, self._checkpoint_at) + WAL_PAGES
 
     def _truncate_wal(self, wait_ms: int) -> bool:
-        """Whether the WAL is now empty; False while a reader (a backup, say) still needs it."""
+        """Whether the WAL is now empty; False while a reader (a backup, say) needs it or the database has no room."""
         return self._written_back(apsw.SQLITE_CHECKPOINT_TRUNCATE, wait_ms)
 
     def _written_back(self, mode: int, wait_ms: int) -> bool:
@@ -212,7 +213,7 @@ class SqliteDatabase:
         self._writer.raw.set_busy_timeout(wait_ms)
         try:
             frames, done = self._writer.raw.wal_checkpoint(mode=mode)
-        except apsw.BusyError:
+        except (apsw.BusyError, apsw.FullError):  # what is not written back stays in the WAL, which is as durable
             return False
         finally:
             self._writer.raw.set_busy_timeout(BUSY_MS)

@@ -76,9 +76,14 @@ def commit_groups(store: Store, ns_id: int, queue: Queue[Waiting]) -> None:
 
 
 def write_on(writer: str, queue: Queue[Waiting], enough: threading.Semaphore) -> None:
-    """One writer: announce, wait for the commit, tell."""
+    """One writer: announce, wait for the commit, tell. An id whose operation was refused is left alone, since the
+    plan goes on as if it had happened.
+    """
     refusals = 0
+    refused_ids: set[str] = set()
     for operation in operations(writer):
+        if operation.id in refused_ids:
+            continue
         say(f"begin {operation.line()}")
         waiter: Future[None] = Future()
         queue.put((operation, waiter))
@@ -87,6 +92,7 @@ def write_on(writer: str, queue: Queue[Waiting], enough: threading.Semaphore) ->
         except Refused as refusal:
             say(f"refused {writer} {operation.number} {refusal.code.code}")
             refusals += 1
+            refused_ids.add(operation.id)
             if refusals == REFUSALS:
                 return
             continue

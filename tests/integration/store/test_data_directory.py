@@ -108,7 +108,7 @@ def test_the_database_is_set_up_as_documented(tmp_path: Path) -> None:
 def test_an_old_sqlite_gets_one_connection(tmp_path: Path, version: tuple[int, ...], readers: int) -> None:
     store = open_store(tmp_path, version=version, readers=2)
     try:
-        assert len(store._all_readers) == readers
+        assert len(store._readers.links) == readers
         make_namespace(store)
         read = subprocess.run(
             [sys.executable, "-c", READ, str(tmp_path / FILE)], capture_output=True, text=True, check=False

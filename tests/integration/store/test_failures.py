@@ -45,6 +45,18 @@ def test_a_full_disk_before_the_commit_is_refused_and_writing_goes_on_later(tmp_
     assert check(tmp_path).problems == []
 
 
+def driven(folder: Path, data: Path, injection: str) -> subprocess.CompletedProcess[str]:
+    """A driver over `data` up to 300 acknowledgements, some of its writes to the WAL made to fail."""
+    failing = ["-e", "trace=pwrite64", "-P", str(data / f"{FILE}-wal"), "-e", injection]
+    driver = [sys.executable, "-m", "testing.crash.store_driver", str(data), "--acks", "300"]
+    run = subprocess.run(
+        [strace(), "-f", "-o", str(folder / "log"), *failing, *driver],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "(INJECTED)" in (folder / "log").read_text()
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 @pytest.mark.parametrize("nth", [4, 23])
@@ -53,20 +65,32 @@ def test_a_failed_write_is_never_an_acknowledgement(tmp_path: Path, error: str, 
     store = open_store(data)
     make_namespace(store, NAMESPACE)
     store.close()
-    wal = str(data / f"{FILE}-wal")
-    failing = ["-e", "trace=pwrite64", "-P", wal, "-e", f"inject=pwrite64:error={error}:when={nth}+"]
-    driver = [sys.executable, "-m", "testing.crash.store_driver", str(data), "--acks", "300"]
-    run = subprocess.run(
-        [strace(), "-f", "-o", str(tmp_path / "log"), *failing, *driver],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert "(INJECTED)" in (tmp_path / "log").read_text()
+    run = driven(tmp_path, data, f"inject=pwrite64:error={error}:when={nth}+")
     expected = Expected()
     for line in run.stdout.splitlines():
         expected.hear(line)
     assert set(expected.refused) == {E.STORE_DOWN.code}, run.stderr
     assert expected.acknowledged < 300
     assert expected.acknowledged_too_late == 0
+    store = open_store(data)
+    assert expected.lost(states(store, store.namespaces()[0].ns_id)) == []
+    store.close()
+    assert check(data).problems == []
+
+
+@pytest.mark.slow
+def test_a_commit_that_found_no_room_is_undone_and_the_next_ones_are_taken(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    store = open_store(data)
+    make_namespace(store, NAMESPACE)
+    store.close()
+    run = driven(tmp_path, data, "inject=pwrite64:error=ENOSPC:when=23..24")
+    expected = Expected()
+    for line in run.stdout.splitlines():
+        expected.hear(line)
+    assert set(expected.refused) == {E.STORE_DOWN.code}, run.stderr
+    assert expected.acknowledged >= 300
+    assert "commit_undone" in run.stderr
     store = open_store(data)
     assert expected.lost(states(store, store.namespaces()[0].ns_id)) == []
     store.close()
