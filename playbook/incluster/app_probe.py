@@ -71,7 +71,8 @@ def redis(env: Env, asked: Mapping[str, Any]) -> Found:
     import redis as client
 
     prefix = env["REDIS_KEY_PREFIX"]
-    tls = {"ssl_ca_certs": asked["ca"]} if env["REDIS_URL"].startswith("rediss://") and asked["ca"] else {}
+    ca = asked["ca"]["redis"]
+    tls = {"ssl_ca_certs": ca} if env["REDIS_URL"].startswith("rediss://") and ca else {}
     try:
         login = {"username": env["REDIS_USERNAME"], "password": env["REDIS_PASSWORD"]}
         patience = {"socket_timeout": ATTEMPT_S, "socket_connect_timeout": ATTEMPT_S}
@@ -97,7 +98,8 @@ def redis(env: Env, asked: Mapping[str, Any]) -> Found:
 
 def kafka_settings(env: Env, asked: Mapping[str, Any]) -> dict[str, Any]:
     """librdkafka's settings of the application."""
-    tls = {"ssl.ca.location": asked["ca"]} if "SSL" in env["KAFKA_SECURITY_PROTOCOL"].split("_") and asked["ca"] else {}
+    ca = asked["ca"]["kafka"]
+    tls = {"ssl.ca.location": ca} if "SSL" in env["KAFKA_SECURITY_PROTOCOL"].split("_") and ca else {}
     return {
         "bootstrap.servers": env["KAFKA_BOOTSTRAP_SERVERS"],
         "security.protocol": env["KAFKA_SECURITY_PROTOCOL"],
@@ -177,7 +179,7 @@ def vault(env: Env, asked: Mapping[str, Any]) -> Found:
 
     path = env["VAULT_PATH"].removeprefix("secret/data/")
     try:
-        client = hvac.Client(url=env["VAULT_ADDR"], verify=asked["ca"] or True, timeout=ATTEMPT_S)
+        client = hvac.Client(url=env["VAULT_ADDR"], verify=asked["ca"]["vault"] or True, timeout=ATTEMPT_S)
         try:
             client.auth.kubernetes.login(role=env["VAULT_ROLE"], jwt=TOKEN.read_text())
         except (

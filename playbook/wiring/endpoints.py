@@ -13,11 +13,16 @@ from urllib.parse import urlsplit
 from playbook.trouble import Trouble
 
 NAME = "sharedinfra-endpoints"
+SERVERS = ("vault", "postgres", "redis", "kafka")
+"""What an application is wired to, each run by the release or by somebody else."""
+CA_FOLDER = "/etc/soma-infra"
+"""Where an application's pods find the certificates of the authorities, where there are any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The published addresses and, for topics, what the mode gives an application."""
+    """The published addresses and, for topics, what the mode gives an application. `ca` is the authority behind the
+    release's own servers; that of a server that is run elsewhere is published with its address."""
 
     values: Mapping[str, str]
     namespace: str
@@ -43,7 +48,7 @@ class Endpoints:
 
     @property
     def tls(self) -> bool:
-        """Whether Postgres, Kafka and Redis speak TLS."""
+        """Whether the release's own Postgres, Kafka and Redis speak TLS."""
         return self.values.get("TLS_ENABLED") == "true"
 
     def service(self, host: str) -> str:
@@ -53,7 +58,7 @@ class Endpoints:
         return labels[0] if inside else ""
 
     def host(self, server: str) -> str:
-        """Where one of vault, postgres, redis and kafka is; of several brokers the first."""
+        """Where one of SERVERS is; of several brokers the first."""
         if server == "vault":
             return self.vault()[1]
         if server == "kafka":
@@ -64,6 +69,21 @@ class Endpoints:
         """The host of a server that the release does not run itself; empty for one of its own."""
         host = self.host(server)
         return "" if self.service(host) else host
+
+    def trusted(self, server: str) -> str:
+        """The certificate of the authority behind one of SERVERS; empty: what the machine trusts."""
+        return self.values.get(f"{server.upper()}_CA", "") if self.elsewhere(server) else self.ca
+
+    def authorities(self) -> dict[str, str]:
+        """Every such certificate by the name of its file in CA_FOLDER."""
+        found = {"ca.crt": self.ca, **{f"{s}.crt": self.values.get(f"{s.upper()}_CA", "") for s in SERVERS}}
+        return {name: text for name, text in found.items() if text}
+
+    def trusted_file(self, server: str) -> str:
+        """Where an application's pods find the one for `server`; empty: they trust what their machine trusts."""
+        if not self.trusted(server):
+            return ""
+        return f"{CA_FOLDER}/{server if self.elsewhere(server) else 'ca'}.crt"
 
     def vault(self) -> tuple[str, str, int]:
         """Vault's scheme, host and port."""

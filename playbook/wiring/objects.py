@@ -51,7 +51,7 @@ def config_map(app: Application, name: str, data: Mapping[str, str]) -> Json:
 
 
 def settings(app: Application, at: Endpoints) -> tuple[Json, ...]:
-    """The application's own settings, its copy of the endpoints, and the authority's certificate where there is TLS."""
+    """The application's own settings, its copy of the endpoints, and the authorities' certificates."""
     own = {
         "APP_NAME": app.name,
         "APP_ENV": app.env,
@@ -74,8 +74,8 @@ def settings(app: Application, at: Endpoints) -> tuple[Json, ...]:
         "VAULT_PATH": f"secret/data/{app.secret_path}",
     }
     made = [config_map(app, app.settings, own), config_map(app, ENDPOINTS, at.values)]
-    if at.ca:
-        made.append(config_map(app, CA, {"ca.crt": at.ca}))
+    if authorities := at.authorities():
+        made.append(config_map(app, CA, authorities))
     return tuple(made)
 
 
@@ -93,8 +93,8 @@ def store(app: Application, at: Endpoints, version: str) -> Json:
             }
         },
     }
-    if vault["server"].startswith("https://") and at.ca:
-        vault["caBundle"] = base64.b64encode(at.ca.encode()).decode()
+    if vault["server"].startswith("https://") and (ca := at.trusted("vault")):
+        vault["caBundle"] = base64.b64encode(ca.encode()).decode()
     return {
         "apiVersion": f"{ESO_GROUP}/{version}",
         "kind": "SecretStore",

@@ -16,6 +16,7 @@ from playbook.trouble import Trouble, Unknown
 from playbook.wiring.application import Application
 from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import Reach, ca_file
+from playbook.wiring.secrets import SYSTEM, VERIFIED
 
 ADMIN = "postgres"
 CONNECT_S = 20
@@ -41,8 +42,10 @@ def connected(
     import psycopg
 
     host, port = at.need("POSTGRES_HOST"), at.number("POSTGRES_PORT")
-    with ca_file(at) as ca, reach.address(host, port, at) as (name, local):
-        tls: dict[str, Any] = {"sslmode": "verify-full", "sslrootcert": ca} if at.tls else {"sslmode": "prefer"}
+    with ca_file(at.trusted("postgres")) as ca, reach.address(host, port, at) as (name, local):
+        tls: dict[str, Any] = {"sslmode": at.need("POSTGRES_SSLMODE")}
+        if tls["sslmode"] == VERIFIED:
+            tls["sslrootcert"] = ca or SYSTEM
         connection = psycopg.connect(
             host="localhost" if name == "127.0.0.1" else name, port=local, dbname=database, user=user,
             password=password, connect_timeout=CONNECT_S, application_name="sfmctl", autocommit=writing, **tls,

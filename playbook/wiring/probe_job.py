@@ -16,10 +16,9 @@ from playbook.trouble import Unknown
 from playbook.wiring import job, objects, topics
 from playbook.wiring.access import AUDIENCE
 from playbook.wiring.application import Application
-from playbook.wiring.endpoints import Endpoints
+from playbook.wiring.endpoints import CA_FOLDER, SERVERS, Endpoints
 from playbook.wiring.job import Job, named
 from playbook.wiring.reach import Reach
-from playbook.wiring.secrets import CA_FILE
 
 ASKED = ("database", "redis", "kafka", "vault")
 DEADLINE_S = 45
@@ -39,7 +38,7 @@ def question(app: Application, at: Endpoints) -> Json:
         "topics": wanted,
         "min_isr": at.number("KAFKA_TOPIC_MIN_INSYNC_REPLICAS"),
         "other_path": f"shared-infra/{OTHER}/{app.env}",
-        "ca": CA_FILE if at.ca else "",
+        "ca": {server: at.trusted_file(server) for server in SERVERS},
     }
 
 
@@ -49,8 +48,8 @@ def described(reach: Reach, at: Endpoints) -> Job:
     mounts = [{"name": "vault-token", "mountPath": "/var/run/secrets/vault", "readOnly": True}]
     token = {"path": "token", "audience": AUDIENCE, "expirationSeconds": 600}
     volumes: list[Json] = [{"name": "vault-token", "projected": {"sources": [{"serviceAccountToken": token}]}}]
-    if at.ca:
-        mounts.append({"name": "ca", "mountPath": CA_FILE.rpartition("/")[0], "readOnly": True})
+    if at.authorities():
+        mounts.append({"name": "ca", "mountPath": CA_FOLDER, "readOnly": True})
         volumes.append({"name": "ca", "configMap": {"name": objects.CA}})
     container = {
         "envFrom": [{"configMapRef": {"name": app.settings}}, {"secretRef": {"name": app.runtime}}],

@@ -123,12 +123,12 @@ def from_file(variable: str, code: str) -> str:
 
 
 @contextlib.contextmanager
-def ca_file(at: Endpoints) -> Iterator[str]:
-    """The authority's certificate as a file, for libraries that take no other form; empty where there is none."""
-    if not at.ca:
+def ca_file(certificate: str) -> Iterator[str]:
+    """An authority's certificate as a file, for libraries that take no other form; empty where there is none."""
+    if not certificate:
         yield ""
         return
     with tempfile.NamedTemporaryFile("w", suffix=".crt", encoding="utf-8") as out:
-        out.write(at.ca)
+        out.write(certificate)
         out.flush()
         yield out.name

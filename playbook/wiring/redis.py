@@ -46,12 +46,12 @@ def connected(
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     host, port = at.need("REDIS_HOST"), at.number("REDIS_PORT")
-    with ca_file(at) as ca, reach.address(host, port, at, pod=pod) as (name, local):
+    with ca_file(at.trusted("redis")) as ca, reach.address(host, port, at, pod=pod) as (name, local):
         tls: dict[str, Any] = {"ssl": True, "ssl_ca_certs": ca or None, "ssl_cert_reqs": ssl.CERT_REQUIRED}
         client = (redis.Redis if writing else ReadRedis)(
             host="localhost" if name == "127.0.0.1" else name, port=local, username=user, password=password,
             socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, decode_responses=True,
-            **(tls if at.tls else {}),
+            **(tls if at.need("REDIS_URL").startswith("rediss://") else {}),
         )  # fmt: skip
         with contextlib.closing(client):
             yield client

@@ -17,8 +17,9 @@ from playbook.wiring.endpoints import Endpoints
 PASSWORDS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "KAFKA_SASL_PASSWORD")
 KEYS = (*PASSWORDS, "POSTGRES_DSN")
 PASSWORD_BYTES = 32
-CA_FILE = "/etc/soma-infra/ca.crt"
-"""Where an application's pods find the authority of the shared infrastructure, when there is one."""
+VERIFIED = "verify-full"
+SYSTEM = "system"
+"""libpq's word for the authorities that the machine trusts."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,10 +45,10 @@ class Sealed:
 
 
 def dsn(app: Application, at: Endpoints, password: str) -> str:
-    """The connection string of the application's own database, through Pgpool."""
-    host, port = at.need("POSTGRES_HOST"), at.need("POSTGRES_PORT")
-    tls = f"?sslmode=verify-full&sslrootcert={quote(CA_FILE, safe='/')}" if at.tls else "?sslmode=disable"
-    return f"postgresql://{app.name}:{quote(password, safe='')}@{host}:{port}/{app.name}{tls}"
+    """The connection string of the application's own database, through Pgpool or to a server that is run elsewhere."""
+    host, port, mode = at.need("POSTGRES_HOST"), at.need("POSTGRES_PORT"), at.need("POSTGRES_SSLMODE")
+    root = f"&sslrootcert={at.trusted_file('postgres') or SYSTEM}" if mode == VERIFIED else ""
+    return f"postgresql://{app.name}:{quote(password, safe='')}@{host}:{port}/{app.name}?sslmode={mode}{root}"
 
 
 def completed(app: Application, at: Endpoints, in_vault: Sealed, in_cluster: Sealed) -> Sealed:

@@ -44,7 +44,7 @@ def opened(reach: Reach, at: Endpoints, *, writing: bool = False) -> Iterator[An
     token = reach.admin("vault", "dev-root-token", "VAULT_TOKEN", "SFM-VLT-010")
     service = at.service(host)
     with contextlib.ExitStack() as stack:
-        verify: str | bool = stack.enter_context(ca_file(at)) or True
+        verify: str | bool = stack.enter_context(ca_file(at.trusted("vault"))) or True
         for pod in reach.pods(service) if service else [""]:
             name, local = stack.enter_context(reach.address(host, port, at, pod=pod))
             url = f"{scheme}://{'localhost' if name == '127.0.0.1' else name}:{local}"

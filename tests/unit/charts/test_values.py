@@ -143,18 +143,35 @@ def test_every_endpoint_names_a_service_and_port_that_exist(charts):
         assert ends["REDIS_URL"].startswith("rediss://" if ends["TLS_ENABLED"] == "true" else "redis://")
 
 
+PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
 EXTERNAL = {
-    "pgpool": ({"host": "pool.example", "port": 6432}, {"POSTGRES_HOST": "pool.example", "POSTGRES_PORT": "6432"}),
+    "pgpool": (
+        {"host": "pool.example", "port": 6432, "sslmode": "require"},
+        {"POSTGRES_HOST": "pool.example", "POSTGRES_PORT": "6432", "POSTGRES_SSLMODE": "require"},
+    ),
     "postgres": (
-        {"host": "pg.example", "port": 5433},
-        {"POSTGRES_DIRECT_HOST": "pg.example", "POSTGRES_DIRECT_PORT": "5433"},
+        {"host": "pg.example", "port": 5433, "ca": PEM},
+        {
+            "POSTGRES_DIRECT_HOST": "pg.example",
+            "POSTGRES_DIRECT_PORT": "5433",
+            "POSTGRES_HOST": "pg.example",
+            "POSTGRES_SSLMODE": "verify-full",
+            "POSTGRES_CA": PEM,
+        },
     ),
-    "redis": ({"host": "r.example", "port": 6380}, {"REDIS_HOST": "r.example", "REDIS_URL": "redis://r.example:6380"}),
+    "redis": (
+        {"host": "r.example", "port": 6380, "ca": PEM},
+        {"REDIS_HOST": "r.example", "REDIS_URL": "rediss://r.example:6380", "REDIS_CA": PEM},
+    ),
     "kafka": (
-        {"bootstrapServers": "k1.example:9093,k2.example:9093", "securityProtocol": "SASL_SSL"},
-        {"KAFKA_BOOTSTRAP_SERVERS": "k1.example:9093,k2.example:9093", "KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+        {"bootstrapServers": "k1.example:9093,k2.example:9093", "securityProtocol": "SASL_SSL", "ca": PEM},
+        {
+            "KAFKA_BOOTSTRAP_SERVERS": "k1.example:9093,k2.example:9093",
+            "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "KAFKA_CA": PEM,
+        },
     ),
-    "vault": ({"address": "https://v.example"}, {"VAULT_ADDR": "https://v.example"}),
+    "vault": ({"address": "https://v.example", "ca": PEM}, {"VAULT_ADDR": "https://v.example", "VAULT_CA": PEM}),
     "opa": ({"url": "https://o.example"}, {"OPA_URL": "https://o.example"}),
     "etcd": ({"endpoints": "https://e.example:2379"}, {"ETCD_ENDPOINTS": "https://e.example:2379"}),
     "prometheus": ({"url": "https://p.example"}, {"PROMETHEUS_URL": "https://p.example"}),
@@ -177,6 +194,17 @@ def test_a_component_gives_way_to_an_existing_service(charts, component):
     assert component not in names
     ends = charts.one(objects, "ConfigMap", "endpoints")["data"]
     assert {k: ends[k] for k in expected} == expected
+
+
+@pytest.mark.parametrize(("mode", "sslmode"), [("dev", "disable"), ("staging", "verify-full")])
+def test_what_is_external_does_not_follow_the_releases_own_tls(charts, mode, sslmode):
+    ours = charts.one(charts.render(mode), "ConfigMap", "endpoints")["data"]
+    assert ours["POSTGRES_SSLMODE"] == sslmode
+    assert not [key for key in ours if key.endswith("_CA")]
+    plain = ("redis.enabled=false,redis.external.host=r.example,redis.external.tls=false,pgpool.enabled=false,"
+             "postgres.enabled=false,postgres.external.host=pg.example,postgres.external.sslmode=disable")  # fmt: skip
+    theirs = charts.one(charts.render(mode, "--set", plain), "ConfigMap", "endpoints")["data"]
+    assert (theirs["POSTGRES_SSLMODE"], theirs["REDIS_URL"]) == ("disable", "redis://r.example:6379")
 
 
 def test_without_pgpool_the_database_is_reached_directly(charts):

@@ -15,15 +15,10 @@ from playbook.trouble import Trouble, Unknown
 from playbook.wiring import checks, probe_job
 from playbook.wiring.application import application
 from playbook.wiring.endpoints import Endpoints
+from tests.unit.wiring.conftest import DEV
 
 APP = application("shop", "dev")
-AT = Endpoints(
-    {
-        "KAFKA_TOPIC_PARTITIONS": "3", "KAFKA_TOPIC_REPLICATION_FACTOR": "1", "KAFKA_TOPIC_RETENTION_HOURS": "72",
-        "KAFKA_TOPIC_MIN_INSYNC_REPLICAS": "1",
-    },
-    "soma-infra",
-)  # fmt: skip
+AT = Endpoints(DEV, "soma-infra")
 WANTED = {"shop.events": {"partitions": 3, "replicas": 3}}
 
 
@@ -56,6 +51,21 @@ def test_each_difference_of_a_topic_has_its_own_code(topics, code):
 
 def test_topics_as_the_mode_says_are_fine_and_more_partitions_are_too():
     assert app_probe.judge_topics({"shop.events": [(3, 2)] * 4}, WANTED, 2) is None
+
+
+def test_each_server_is_trusted_through_its_own_authority():
+    own, theirs = "OUR CERTIFICATE", "THEIR CERTIFICATE"
+    outside = {"REDIS_HOST": "r.example", "REDIS_CA": theirs, "KAFKA_BOOTSTRAP_SERVERS": "b-1.example:9096"}
+    at = Endpoints(DEV | outside, "soma-infra", ca=own)
+    trusted = probe_job.question(APP, at)["ca"]
+    assert trusted == {"vault": "/etc/soma-infra/ca.crt", "postgres": "/etc/soma-infra/ca.crt",
+                       "redis": "/etc/soma-infra/redis.crt", "kafka": ""}  # fmt: skip
+    assert at.authorities() == {"ca.crt": own, "redis.crt": theirs}
+    env = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_BOOTSTRAP_SERVERS": "x", "KAFKA_SASL_MECHANISM": "x",
+           "KAFKA_SASL_USERNAME": "x", "KAFKA_SASL_PASSWORD": "x"}  # fmt: skip
+    assert "ssl.ca.location" not in app_probe.kafka_settings(env, {"ca": trusted})
+    named = app_probe.kafka_settings(env, {"ca": {"kafka": "/etc/soma-infra/kafka.crt"}})
+    assert named["ssl.ca.location"] == "/etc/soma-infra/kafka.crt"
 
 
 def test_every_code_that_the_probe_can_give_is_in_the_book():

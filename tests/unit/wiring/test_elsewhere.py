@@ -1,9 +1,14 @@
 """A server that somebody else runs is told about and left alone; what is ours is wired all the same."""
 
+import contextlib
 import json
+import socketserver
+import threading
 
 import hvac
+import psycopg
 import pytest
+import redis as client
 
 from playbook import plan as planning
 from playbook.check import Probe
@@ -12,8 +17,10 @@ from playbook.load import packaged
 from playbook.model import Verdict
 from playbook.shell import Shell
 from playbook.target import Target
-from playbook.wiring import checks, vault
+from playbook.wiring import checks, postgres, redis, vault
 from playbook.wiring.application import application
+from playbook.wiring.endpoints import Endpoints
+from playbook.wiring.reach import Reach
 from sfmctl import app
 from testing.api import serving
 from tests.unit.wiring.conftest import DEV
@@ -149,3 +156,44 @@ def test_a_vault_that_is_run_elsewhere_is_not_made_ready_by_us(api, outside, lac
     for item in planned(outside, "app.secrets", "app.mounts", "app.role"):
         assert (item.verdict, item.code) == (Verdict.REFUSED, "SFM-VLT-020")
         assert why in item.why
+
+
+@contextlib.contextmanager
+def listening():
+    """A server that keeps the first bytes of what each client says, and hangs up."""
+    said = []
+
+    class Keep(socketserver.BaseRequestHandler):
+        def handle(self):
+            said.append(self.request.recv(8))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Keep) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.server_address[1], said
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+SSL_REQUEST = (8).to_bytes(4) + (80877103).to_bytes(4)
+HANDSHAKE = b"\x16"
+
+
+@pytest.mark.parametrize("infra", ["dev", "staging"])
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_server_that_is_run_elsewhere_is_spoken_to_as_it_asks_whatever_ours_do(infra, tls, request):
+    ours = request.getfixturevalue(infra)
+    with listening() as (port, said):
+        names = {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(port), "REDIS_HOST": "127.0.0.1",
+                 "REDIS_PORT": str(port), "REDIS_URL": f"redis{'s' * tls}://127.0.0.1:{port}",
+                 "POSTGRES_SSLMODE": "verify-full" if tls else "disable"}  # fmt: skip
+        at, reach = Endpoints({**ours.values, **names}, "soma-infra", ours.ca), Reach(Target(), None)
+        with pytest.raises(psycopg.OperationalError), postgres.connected(reach, at, "shop", "shop", "x"):
+            pass
+        assert (said[0] == SSL_REQUEST) is tls
+        said.clear()
+        with pytest.raises(client.RedisError), redis.connected(reach, at, "", "shop", "x") as one:
+            one.ping()
+        assert (said[0][:1] == HANDSHAKE) is tls

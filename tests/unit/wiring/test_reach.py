@@ -11,7 +11,7 @@ from playbook.trouble import Unknown
 from playbook.wiring import objects
 from playbook.wiring.application import application
 from playbook.wiring.reach import Reach
-from playbook.wiring.secrets import CA_FILE, dsn
+from playbook.wiring.secrets import dsn
 from testing.api import serving
 from tests.unit.wiring.conftest import STAGING
 
@@ -50,7 +50,7 @@ def test_the_authority_reaches_the_application_whoever_made_it(infra, names, kep
     made = {one["metadata"]["name"]: one["data"] for one in objects.settings(APP, at)}
     assert made["sharedinfra-ca"] == {"ca.crt": PEM}
     assert base64.b64decode(objects.store(APP, at, "v1")["spec"]["provider"]["vault"]["caBundle"]).decode() == PEM
-    assert parse_qs(urlsplit(dsn(APP, at, "x")).query)["sslrootcert"] == [CA_FILE]
+    assert parse_qs(urlsplit(dsn(APP, at, "x")).query)["sslrootcert"] == ["/etc/soma-infra/ca.crt"]
 
 
 @pytest.mark.parametrize("names", [OWN, BESIDE])

@@ -1,13 +1,14 @@
 """Secret values are made once, kept, and never shown."""
 
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
 from playbook.trouble import Unknown
 from playbook.wiring.application import application
+from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import from_file
-from playbook.wiring.secrets import KEYS, PASSWORDS, Sealed, completed
+from playbook.wiring.secrets import KEYS, PASSWORDS, Sealed, completed, dsn
 
 APP = application("shop", "dev")
 
@@ -37,6 +38,20 @@ def test_the_connection_string_survives_any_password(dev, staging):
     assert (parts.username, unquote(parts.password), parts.path) == ("shop", "p@ss/w:rd?#%", "/shop")
     assert parts.hostname.startswith("sharedinfra-postgres-pgpool.")
     assert "sslmode=verify-full" in completed(APP, staging, whole, Sealed({})).get("POSTGRES_DSN")
+
+
+@pytest.mark.parametrize("infra", ["dev", "staging"])
+@pytest.mark.parametrize(
+    ("names", "query"),
+    [({"POSTGRES_SSLMODE": "verify-full", "POSTGRES_CA": "PEM"},
+      {"sslmode": ["verify-full"], "sslrootcert": ["/etc/soma-infra/postgres.crt"]}),
+     ({"POSTGRES_SSLMODE": "verify-full"}, {"sslmode": ["verify-full"], "sslrootcert": ["system"]}),
+     ({"POSTGRES_SSLMODE": "require", "POSTGRES_CA": "PEM"}, {"sslmode": ["require"]})],
+)  # fmt: skip
+def test_a_database_that_is_run_elsewhere_is_reached_as_it_asks_whatever_ours_do(infra, names, query, request):
+    ours = request.getfixturevalue(infra)
+    at = Endpoints({**ours.values, "POSTGRES_HOST": "pg.example", **names}, "soma-infra", ours.ca)
+    assert parse_qs(urlsplit(dsn(APP, at, "x")).query) == query
 
 
 def test_a_value_is_never_shown():
