@@ -24,6 +24,7 @@ from sfmd.builder import MemorySystemBuilder, product_version
 from sfmd.config import Settings, unknown_variables
 from sfmd.core.engine import ENGINE
 from sfmd.errors import E, Refused
+from sfmd.heap import map_large_blocks
 from sfmd.observe import Metrics, configure_logging
 from sfmd.private_file import write_private
 from sfmd.rpc.behaviours.table import behaviours_of
@@ -187,6 +188,7 @@ class Daemon:
 def run(settings: Settings) -> None:
     """Run a daemon in this process until it is told to stop."""
     configure_logging(settings.log.level)
+    map_large_blocks()
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)

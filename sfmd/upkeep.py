@@ -6,7 +6,6 @@ next round tries again.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from sfmd import heap
 from sfmd.contract import GateState
 from sfmd.core.gates import Measures, mode_share
 from sfmd.core.normaliser import normalised
@@ -45,13 +45,6 @@ class Memory:
 
     resident: Callable[[], int]
     limit: int
-
-
-def give_back_memory() -> None:
-    """Hand the heap's free pages back to the system, where the C library can: after an import they are many."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 class Upkeep:
@@ -133,7 +126,7 @@ class Upkeep:
         if idle:
             self._forget_keys(now_s)
         if idle and not self._tidy:
-            give_back_memory()
+            heap.give_back()
             self._tidy = True
 
     def _forget_keys(self, now_s: float) -> None:
