@@ -4,16 +4,19 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import typer
 import yaml
 
+from playbook.target import MODES
 from playbook.trouble import Trouble
 from playbook.wiring.application import application
 from playbook.wiring.delivery import workflow
 from playbook.wiring.skeleton import chart, filled
 from playbook.wiring.written import write
+from sfmctl import app
 from sfmctl.app import build
 from testing.commandline import parsed
 
@@ -22,7 +25,7 @@ APP = application("shop", "dev", "retail")
 
 @pytest.fixture
 def flows(tmp_path):
-    write(tmp_path, workflow(APP))
+    write(tmp_path, workflow(APP, MODES))
     return {p.name: p for p in (tmp_path / ".github" / "workflows").iterdir()}
 
 
@@ -44,9 +47,29 @@ def test_every_environment_goes_through_one_gate_in_order(flows):
     jobs = yaml.safe_load(flows["shop.yml"].read_text())["jobs"]
     deploys = {name: job for name, job in jobs.items() if name != "build"}
     assert {job["uses"] for job in deploys.values()} == {"./.github/workflows/shop-deploy.yml"}
-    assert [(n, j["with"]["environment"]) for n, j in deploys.items()] == [(n, n) for n in ("dev", "staging", "prod")]
+    assert [(n, j["with"]["environment"]) for n, j in deploys.items()] == [(n, n) for n in MODES]
     assert {j["with"]["digest"] for j in deploys.values()} == {"${{ needs.build.outputs.digest }}"}
-    assert "dev" in deploys["staging"]["needs"] and "staging" in deploys["prod"]["needs"]
+    assert [job["needs"] for job in deploys.values()] == [["build"], *(["build", before] for before in MODES[:-1])]
+
+
+def test_only_the_environments_that_were_asked_for_are_delivered_to(tmp_path, capsys):
+    assert app.run(["cd", "render", "shop", "-e", "test", "-e", "prod-lite", "--out", str(tmp_path)]) == 0
+    rendered = tmp_path / ".github" / "workflows" / "shop.yml"
+    assert list(yaml.safe_load(rendered.read_text())["jobs"]) == ["build", "test", "prod-lite"]
+    assert app.run(["cd", "render", "shop", "--out", str(tmp_path), "--force"]) == 0
+    assert list(yaml.safe_load(rendered.read_text())["jobs"]) == ["build", "dev", "staging", "prod"]
+    assert app.run(["cd", "render", "shop", "-e", "preprod", "--out", str(tmp_path)]) == 2
+    assert "SFM-CLI-020" in capsys.readouterr().err
+
+
+def test_what_runs_beside_the_secrets_is_named_exactly(flows):
+    deploy = yaml.safe_load(flows["shop-deploy.yml"].read_text())["jobs"]["deploy"]
+    [install] = [step["run"] for step in deploy["steps"] if "pip install" in step.get("run", "")]
+    assert install.endswith(f"=={version('soma-fractal-memory')}'")
+    [named] = [step["run"] for step in deploy["steps"] if step.get("name") == "The image of the Jobs is named"]
+    for image, code in (("", 1), ("registry.example/sfmctl@sha256:00", 0)):
+        ran = subprocess.run(["bash", "-ec", named], env={"SFM_SFMCTL_IMAGE": image}, capture_output=True, check=False)
+        assert ran.returncode == code
 
 
 def test_every_needed_job_output_and_input_exists(flows):
@@ -102,7 +125,7 @@ def test_every_variable_of_a_script_is_given_to_it(flows):
 
 
 def test_every_command_of_ours_exists_with_its_options(flows, monkeypatch):
-    for name in ("SFM_ENV", "SFM_CONTEXT"):
+    for name in ("SFM_ENV", "SFM_CONTEXT", "SFM_SFMCTL_IMAGE"):
         monkeypatch.delenv(name, raising=False)
     lines = [line.strip() for _, _, step in steps_of(flows) for line in step.get("run", "").splitlines()]
     found = {tuple(path): params for path, params in (parsed(line) for line in lines if line.startswith("sfmctl "))}
@@ -118,7 +141,7 @@ def test_the_environment_of_the_job_is_what_our_commands_read(flows):
         for name in path:
             node = node.commands[name]
         read = {p.envvar for p in node.params if p.envvar}
-        assert {"SFM_ENV", "SFM_CONTEXT"} <= read & set(deploy["env"]), path
+        assert {"SFM_ENV", "SFM_CONTEXT", "SFM_SFMCTL_IMAGE"} <= read & set(deploy["env"]), path
 
 
 CONTEXTS = {"inputs", "needs", "steps", "secrets", "vars", "github"}
