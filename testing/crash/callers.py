@@ -113,9 +113,9 @@ def state_over(client: Client, id_: str) -> str:
     try:
         memory = client.get(NAMESPACE, id_, include_deleted=True)
     except CallFailed as failed:
-        return "absent" if failed.code == E.NO_MEMORY.code else failed.code
+        return {E.NO_MEMORY.code: "absent", E.PURGED.code: "purged"}.get(failed.code, failed.code)
     if memory.deleted:
-        return "deleted" if memory.payload else "purged"  # no payload of the plan is empty
+        return "deleted"
     if hashlib.sha256(memory.payload).digest() != memory.digest:
         return "damaged"
     return live(memory.payload)
