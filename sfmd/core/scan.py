@@ -27,7 +27,7 @@ from sfmd.core.heads import CHUNK_ROWS
 from sfmd.core.model import F32, F64, I64, Cancel, Cancelled, Scoring, Terms, Where
 from sfmd.core.score import Definition, ages_in_half_lives
 from sfmd.core.segment import Block, Segment
-from sfmd.core.vectors import similarity
+from sfmd.core.vectors import block_dots, dot_error, similarity
 from sfmd.core.view import BLOCK_ROWS_MAX, FLOOR, Part, Plan, Span
 
 GATHER_BELOW = 0.3
@@ -72,11 +72,6 @@ def _room() -> F32:
     if kept is None:
         kept = _mine.room = np.empty(BLOCK_ROWS_MAX + 2 * CHUNK_ROWS, np.float32)
     return kept
-
-
-def dot_error(dim: int) -> float:
-    """How far a float32 product of two unit vectors can be from the exact one: D 2^-24, and a little for |v| > 1."""
-    return dim * 2.0**-24 * 1.001 + 2.0**-40
 
 
 class Slab(NamedTuple):
@@ -393,11 +388,3 @@ class Scan:
 def _rank(t: Terms) -> tuple[float, bytes]:
     """Best first, then id by bytes."""
     return (-t.log2_score, t.id)
-
-
-def block_dots(v: F32, q: F32, out: F32) -> F32:
-    """float32 products of one block with the query. An int8 copy takes its place here.
-
-    vecdot saturates the memory's bandwidth, which BLAS gemv does not.
-    """
-    return np.vecdot(v, q, out)

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from sfmd.core.model import F32, Cancelled
-from sfmd.core.scan import Scan, block_dots
+from sfmd.core.scan import Scan
+from sfmd.core.vectors import block_dots
 from sfmd.core.view import BLOCK_ROWS_MAX
 
 PIECE_BYTES = 2**19

@@ -105,3 +105,16 @@ def norm_error_max(v: F32) -> float:
         part = v[start : start + 8192].astype(np.float64)
         worst = max(worst, float(np.abs(np.sqrt(np.einsum("ij,ij->i", part, part)) - 1.0).max()))
     return worst
+
+
+def dot_error(dim: int) -> float:
+    """How far a float32 product of two unit vectors can be from the exact one: D 2^-24, and a little for |v| > 1."""
+    return dim * 2.0**-24 * 1.001 + 2.0**-40
+
+
+def block_dots(v: F32, q: F32, out: F32) -> F32:
+    """float32 products of one block with the query. An int8 copy takes its place here.
+
+    vecdot saturates the memory's bandwidth, which BLAS gemv does not.
+    """
+    return np.vecdot(v, q, out)
