@@ -62,10 +62,9 @@ def tools(seen: Observer) -> Values:
 
 def docker(seen: Observer) -> Values:
     """Whether the Docker engine answers."""
-    from playbook.actions.images import docker_info
+    from playbook.actions import docker as action
 
-    info = docker_info(seen.shell)
-    return {"docker.up": True, "docker.version": info["ServerVersion"]}
+    return {"docker.up": True, "docker.version": action.info(seen.shell)["ServerVersion"]}
 
 
 def cluster(seen: Observer) -> Values:

@@ -47,6 +47,8 @@ READS: tuple[tuple[str, ...], ...] = (
     ("jq", "--version"),
 )
 """The commands that change nothing: all that a `ReadShell` runs. `docker exec … crictl` has a rule of its own."""
+NODE_READS = (("crictl", "images"), ("crictl", "inspecti"))
+"""What is asked inside a node of kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ class ReadShell(Shell):
     def check_argv(self, argv: Sequence[str]) -> None:
         """Refuse every command that is not a known read."""
         super().check_argv(argv)
-        asks_node = tuple(argv[:2]) == ("docker", "exec") and tuple(argv[3:5]) == ("crictl", "images")
+        asks_node = tuple(argv[:2]) == ("docker", "exec") and tuple(argv[3:5]) in NODE_READS
         if not asks_node and not any(tuple(argv[: len(read)]) == read for read in READS):
             raise PermissionError(f"a read-only run does not start {shlex.join(argv[:3])}")
 

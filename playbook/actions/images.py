@@ -1,20 +1,22 @@
 """Images: which the charts run here, building our own, bringing them onto every node, and asking each node for them.
 
 The list is what the chart renders with the target's values; `book/images.yaml` says how each comes to be. A load counts
-only when crictl on the node shows the image afterwards.
+only when crictl on the node shows the image afterwards, in the build that is meant: the archive's, else the local one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from playbook.actions import chart, kind
+from playbook.actions import archive, chart, docker, kind
+from playbook.actions.docker import SOURCE_LABEL, Local
+from playbook.actions.image_names import canonical, held_as
 from playbook.check import Probe, Verdicts
 from playbook.model import Book, Image, Status
 from playbook.shell import CommandFailed, Shell
@@ -28,41 +30,13 @@ if TYPE_CHECKING:
 LOADERS = 2
 """Loads side by side: more of them only share the disk."""
 ROUNDS = 3
-INDEX = "index.json"
-SOURCE_LABEL = "sh.soma.source"
-
-
-def docker_info(shell: Shell) -> dict[str, Any]:
-    """What the Docker engine says of itself; Unknown when it does not answer."""
-    try:
-        info = dict(json.loads(shell.run(["docker", "info", "--format", "{{json .}}"], timeout_s=15).stdout))
-    except CommandFailed as failed:
-        raise Unknown("SFM-TOOL-004", "the Docker engine does not answer", why=failed.gist) from failed
-    if info.get("ServerErrors") or not info.get("ServerVersion"):
-        raise Unknown(
-            "SFM-TOOL-004", "the Docker engine does not answer", why="; ".join(info.get("ServerErrors") or [])
-        )
-    return info
-
-
-def canonical(ref: str) -> str:
-    """A reference with its registry and tag said: `redis:7` is `docker.io/library/redis:7`."""
-    name, at, digest = ref.partition("@")
-    head, slash, last = name.rpartition("/")
-    if not at and ":" not in last:
-        last += ":latest"
-    first = head.split("/")[0]
-    if not slash:
-        head = "docker.io/library"
-    elif not ("." in first or ":" in first or first == "localhost"):
-        head = f"docker.io/{head}"
-    return f"{head}/{last}" + (f"@{digest}" if at else "")
 
 
 def described(book: Book, ref: str) -> Image:
     """How `ref` comes to be: an entry of the book by name, else an image that is pulled."""
     for image in book.images:
-        if image.ref == ref or (image.source == "build" and image.repository == Image(ref, "", "", ()).repository):
+        own = image.source == "build" and image.repository == Image(ref, "", "", ()).repository and "@" not in ref
+        if image.ref == ref or own:
             return Image(ref, image.why, image.source, image.modes, image.context, image.dockerfile, image.build_args)
     return Image(ref, "named by the values", "pull", ())
 
@@ -72,29 +46,16 @@ def wanted(target: Target, book: Book, shell: Shell) -> list[Image]:
     return [described(book, ref) for ref in chart.wanted_images(target, shell)]
 
 
-def local_ids(shell: Shell, refs: Iterable[str]) -> dict[str, str]:
-    """The image id of each of `refs` that the local Docker has."""
-    return {ref: found[0] for ref, found in inspected(shell, refs).items()}
+def carried(target: Target, book: Book, shell: Shell) -> list[Image]:
+    """The images that are brought onto the nodes: the charts', and the Jobs' of an archive folder that has it."""
+    index = archive_index(target)
+    jobs = index.roles.get(archive.JOBS) if index else None
+    return [*wanted(target, book, shell), *([Image(jobs, "Jobs inside the cluster", "pull", ())] if jobs else [])]
 
 
-def inspected(shell: Shell, refs: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Image id and source label of each of `refs` that the local Docker has; one question for all of them."""
-    wanted_refs = list(refs)
-    if not wanted_refs:
-        return {}
-    form = "[{{json .RepoTags}},{{json .Id}},{{with .Config}}{{json .Labels}}{{else}}null{{end}}]"
-    try:
-        out = shell.run(["docker", "image", "inspect", "--format", form, *wanted_refs], timeout_s=30).stdout
-    except CommandFailed as failed:
-        if "no such image" not in failed.stderr.lower():
-            raise Unknown("SFM-TOOL-004", "the Docker engine does not answer", why=failed.gist) from failed
-        out = failed.stdout  # it still prints those that are there
-    known: dict[str, tuple[str, str]] = {}
-    for line in out.splitlines():
-        if line.strip():
-            tags, image_id, labels = json.loads(line)
-            known |= {canonical(tag): (image_id, (labels or {}).get(SOURCE_LABEL, "")) for tag in tags or []}
-    return {ref: known[canonical(ref)] for ref in wanted_refs if canonical(ref) in known}
+def archive_index(target: Target) -> archive.Index | None:
+    """The index of the archive folder that images come from; None where they come from elsewhere."""
+    return archive.read(Path(target.images.where)) if target.images.kind == "archive" else None
 
 
 def source_digest(root: Path, image: Image) -> str:
@@ -114,9 +75,9 @@ def source_digest(root: Path, image: Image) -> str:
 def unbuilt(target: Target, shell: Shell, images: Iterable[Image]) -> list[Image]:
     """Those of our own images that the local Docker lacks, or has from another source than today's."""
     own = [image for image in images if image.source == "build"]
-    have = inspected(shell, [image.ref for image in own])
+    have = docker.inspected(shell, [image.ref for image in own])
     root = target.infra.parent
-    return [image for image in own if have.get(image.ref, ("", ""))[1] != source_digest(root, image)]
+    return [i for i in own if have.get(i.ref, Local("")).source != source_digest(root, i)]
 
 
 def node_names(shell: Shell, cluster: str) -> list[str]:
@@ -131,39 +92,70 @@ def node_names(shell: Shell, cluster: str) -> list[str]:
 
 def on_node(shell: Shell, node: str) -> dict[str, str]:
     """What one node has, by crictl: canonical reference to image id."""
+    return listed(asked(shell, node, ["images", "-o", "json"]))
+
+
+def asked(shell: Shell, node: str, words: list[str]) -> Any:
+    """What crictl on a node answers."""
     try:
-        listed = json.loads(shell.run(["docker", "exec", node, "crictl", "images", "-o", "json"], timeout_s=20).stdout)
+        return json.loads(shell.run(["docker", "exec", node, "crictl", *words], timeout_s=20).stdout)
     except CommandFailed as failed:
         raise Unknown("SFM-TOOL-003", f"the node {node} cannot be asked for its images", why=failed.gist) from failed
-    return {canonical(tag): image["id"] for image in listed["images"] for tag in image.get("repoTags") or []}
 
 
-def absent(shell: Shell, target: Target, refs: Iterable[str], ids: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(node, ref) of every image that a node lacks, or has in another build than the local Docker."""
+def listed(answer: Mapping[str, Any]) -> dict[str, str]:
+    """Canonical reference to image id, of tags and of digests."""
+    return {
+        canonical(name): image["id"]
+        for image in answer["images"]
+        for name in [*(image.get("repoTags") or []), *(image.get("repoDigests") or [])]
+    }
+
+
+def meant(
+    refs: Iterable[str], local: Mapping[str, Local], index: archive.Index | None, *, in_containerd: bool
+) -> dict[str, Local]:
+    """The build of each of `refs` that a node should have: the archive's, else the local Docker's.
+
+    What cannot be compared is empty: Docker's containerd store has other ids than a node, so there the label decides.
+    """
+    empty = {"id": ""} if in_containerd else {"source": ""}
+    found = {ref: replace(local.get(ref, Local("")), **empty) for ref in refs}
+    return found | {ref: Local(index.id_of(ref)) for ref in found if index and index.id_of(ref)}
+
+
+def absent(target: Target, shell: Shell, refs: Iterable[str]) -> list[tuple[str, str]]:
+    """(node, ref) of every image that a node lacks, or has in another build than the one that is meant."""
+    refs = list(refs)
+    in_containerd = docker.keeps_in_containerd(docker.info(shell))
+    builds = meant(refs, docker.inspected(shell, refs), archive_index(target), in_containerd=in_containerd)
     found = []
     for node in node_names(shell, target.cluster):
         have = on_node(shell, node)
-        for ref in refs:
-            there = have.get(canonical(ref))
-            stale = there is not None and ref in ids and comparable(ids[ref], there) and ids[ref] != there
-            if there is None or stale:
-                found.append((node, ref))
+        found += [(node, ref) for ref in refs if not arrived(shell, node, have.get(canonical(ref), ""), builds[ref])]
     return found
 
 
-def comparable(local: str, there: str) -> bool:
-    """Whether both ids are digests of the image's configuration; Docker's containerd store has other ones."""
-    return local.startswith("sha256:") and there.startswith("sha256:") and not os.environ.get("DOCKER_CONTAINERD_STORE")
+def arrived(shell: Shell, node: str, there: str, build: Local) -> bool:
+    """Whether the id `there` is that of this build; of one without an id, the label of its source decides."""
+    if not there or (build.id and build.id != there):
+        return False
+    return not build.source or source_label(asked(shell, node, ["inspecti", "-o", "json", there])) in ("", build.source)
+
+
+def source_label(answer: Mapping[str, Any]) -> str:
+    """The label of `crictl inspecti` that says what an image was built from; empty when it shows none."""
+    config = ((answer.get("info") or {}).get("imageSpec") or {}).get("config") or {}
+    return str((config.get("Labels") or {}).get(SOURCE_LABEL, ""))
 
 
 def image_facts(seen: Observer) -> dict[str, Any]:
     """What is not built, and what is not on every node."""
-    images = wanted(seen.target, seen.book, seen.shell)
+    images = carried(seen.target, seen.book, seen.shell)
     refs = [image.ref for image in images]
-    ids = local_ids(seen.shell, refs)
     build_here = seen.target.images.kind != "archive"
     nodes = node_names(seen.shell, seen.target.cluster)
-    lacking = absent(seen.shell, seen.target, refs, ids) if nodes else [("no node yet", ref) for ref in refs]
+    lacking = absent(seen.target, seen.shell, refs) if nodes else [("no node yet", ref) for ref in refs]
     return {
         "images.wanted": refs,
         "images.unbuilt": [i.ref for i in unbuilt(seen.target, seen.shell, images)] if build_here else [],
@@ -208,19 +200,43 @@ def fetch(hands: Hands, image: Image) -> None:
     """Bring one image into the local Docker: from an archive, a mirror, or its registry."""
     source, shell = hands.target.images, hands.shell
     if source.kind == "archive":
-        load_archive(shell, Path(source.where), image.ref, hands.left_s)
+        archive.load(shell, Path(source.where), image.ref, hands.left_s)
         return
-    name = canonical(image.ref)
-    remote = f"{source.where.rstrip('/')}/{name.partition('/')[2]}" if source.kind == "mirror" else image.ref
-    hands.tell(f"pulling {remote}")
+    remote = image.ref
+    if source.kind == "mirror":
+        remote = f"{source.where.rstrip('/')}/{canonical(image.ref).partition('/')[2]}"
     try:
-        shell.run(["docker", "pull", "--quiet", remote], timeout_s=hands.left_s)
-        if remote != image.ref:
-            shell.run(["docker", "tag", remote, image.ref], timeout_s=20)
+        if not ("@" in image.ref and named(shell, image.ref, held_as(image.ref))):
+            hands.tell(f"pulling {remote}")
+            shell.run(["docker", "pull", "--quiet", remote], timeout_s=hands.left_s)
+            if remote != held_as(image.ref):
+                shell.run(["docker", "tag", remote, held_as(image.ref)], timeout_s=20)
     except CommandFailed as failed:
         if "no space left on device" in failed.stderr:
             raise Trouble("SFM-TOOL-005", f"no disk space to pull {remote}", why=failed.gist) from failed
         raise Trouble("SFM-IMG-001", f"{remote} cannot be pulled", why=failed.gist) from failed
+
+
+def named(shell: Shell, ref: str, name: str) -> bool:
+    """Give a local image another name; False when the local Docker does not have it."""
+    try:
+        shell.run(["docker", "tag", ref, name], timeout_s=20)
+    except CommandFailed:
+        return False
+    return True
+
+
+def to_fetch(images: Iterable[Image], local: Mapping[str, Local], index: archive.Index | None) -> list[Image]:
+    """Those of `images` that the local Docker lacks, or has in another build than the archive folder."""
+    return [i for i in images if i.ref not in local or (index and index.id_of(i.ref) not in ("", local[i.ref].id))]
+
+
+def fetch_all(hands: Hands, images: Iterable[Image]) -> None:
+    """Bring those images into the local Docker that it lacks."""
+    images = list(images)
+    local = docker.inspected(hands.shell, [image.ref for image in images])
+    for image in to_fetch(images, local, archive_index(hands.target)):
+        fetch(hands, image)
 
 
 def preload(hands: Hands, params: Mapping[str, Any]) -> str:
@@ -229,24 +245,21 @@ def preload(hands: Hands, params: Mapping[str, Any]) -> str:
     An image that was built anew meanwhile is loaded again, a few times at most: then somebody else is at work on it.
     """
     target, shell = hands.target, hands.shell
-    images = wanted(target, hands.book, shell)
+    images = carried(target, hands.book, shell)
+    refs = [image.ref for image in images]
     loaded: set[str] = set()
-    for _ in range(ROUNDS):
-        refs = [image.ref for image in images]
-        ids = local_ids(shell, refs)
-        lacking = absent(shell, target, refs, ids)
+    for left in reversed(range(ROUNDS + 1)):
+        lacking = absent(target, shell, refs)
         if not lacking:
             return f"loaded {len(loaded)} of {len(images)} images, all are on every node"
-        for image in images:
-            if image.ref not in ids and any(ref == image.ref for _, ref in lacking):
-                fetch(hands, image)
+        if not left:
+            break
+        lacks = {ref for _, ref in lacking}
+        fetch_all(hands, [image for image in images if image.ref in lacks])
         load_all(hands, lacking)
-        loaded |= {ref for _, ref in lacking}
-    left = absent(shell, target, refs, local_ids(shell, refs))
-    if not left:
-        return f"loaded {len(loaded)} of {len(images)} images, all are on every node"
-    why = "\n".join(f"{ref} on {node}" for node, ref in left)
-    raise Trouble("SFM-IMG-002", f"{len(left)} images did not arrive", why=why)
+        loaded |= lacks
+    why = "\n".join(f"{ref} on {node}" for node, ref in lacking)
+    raise Trouble("SFM-IMG-002", f"{len(lacking)} images did not arrive", why=why)
 
 
 def load_all(hands: Hands, lacking: Iterable[tuple[str, str]]) -> None:
@@ -275,10 +288,14 @@ def halves(refs: list[str]) -> list[list[str]]:
 
 
 def load(hands: Hands, shell: Shell, refs: list[str], nodes: Iterable[str]) -> list[str]:
-    """Load images from the local Docker onto `nodes`."""
-    argv = ["kind", "load", "docker-image", *refs, "--name", hands.target.cluster, "--nodes", ",".join(nodes)]
+    """Load images from the local Docker onto `nodes`; one of a digest gets its name there, which no archive keeps."""
+    nodes, names = list(nodes), [held_as(ref) for ref in refs]
+    argv = ["kind", "load", "docker-image", *names, "--name", hands.target.cluster, "--nodes", ",".join(nodes)]
     try:
         shell.run(argv, timeout_s=hands.left_s)
+        for node, ref in ((node, ref) for node in nodes for ref in refs if "@" in ref):
+            tag = ["ctr", "--namespace", "k8s.io", "images", "tag", "--force", canonical(held_as(ref)), canonical(ref)]
+            shell.run(["docker", "exec", node, *tag], timeout_s=20)
     except CommandFailed as failed:
         said = failed.stderr + failed.stdout
         code = "SFM-TOOL-005" if "no space left on device" in said else "SFM-IMG-002"
@@ -286,82 +303,19 @@ def load(hands: Hands, shell: Shell, refs: list[str], nodes: Iterable[str]) -> l
     return refs
 
 
-def archive_name(ref: str) -> str:
-    """The file name of an image in an archive folder."""
-    return canonical(ref).replace("/", "_").replace(":", "_").replace("@", "_") + ".tar"
+def bundle(hands: Hands, folder: Path, beside: Mapping[str, Image]) -> list[dict[str, str]]:
+    """Write an archive folder with every image that the charts run here and those `beside` them, by what they are for.
 
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """The index of an archive folder: reference to file and digest."""
-    try:
-        return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["images"])
-    except (OSError, ValueError, KeyError) as error:
-        raise Trouble("SFM-IMG-004", f"{folder} is no archive folder", why=f"{INDEX}: {error}") from error
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def load_archive(shell: Shell, folder: Path, ref: str, timeout_s: float) -> None:
-    """Load one image of an archive folder into the local Docker, after its digest was compared."""
-    entry = read_index(folder).get(canonical(ref))
-    path = folder / entry["file"] if entry else None
-    if entry is None or path is None or not path.is_file():
-        raise Trouble("SFM-IMG-004", f"the archive folder lacks {ref}")
-    if digest(path) != entry["sha256"]:
-        raise Trouble("SFM-IMG-006", f"the archive {path.name} is damaged")
-    try:
-        shell.run(["docker", "load", "--quiet", "--input", str(path)], timeout_s=timeout_s)
-    except CommandFailed as failed:
-        code = "SFM-TOOL-005" if "no space left" in failed.stderr else "SFM-IMG-006"
-        raise Trouble(code, f"the archive {path.name} could not be loaded", why=failed.gist) from failed
-
-
-def bundle(hands: Hands, folder: Path) -> list[dict[str, str]]:
-    """Write an archive folder with every image that the charts run here, and its index; complete ones are kept."""
-    images = wanted(hands.target, hands.book, hands.shell)
-    ids = local_ids(hands.shell, [i.ref for i in images])
-    for image in images:
-        if image.ref in ids:
-            continue
-        if image.source == "build":
-            build_one(hands.target, hands.shell, image, hands.left_s, hands.tell)
-        else:
-            fetch(hands, image)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        index = read_index(folder) if (folder / INDEX).exists() else {}
-        ids = local_ids(hands.shell, [i.ref for i in images])
-        for image in images:
-            path = folder / archive_name(image.ref)
-            known = index.get(canonical(image.ref), {})
-            if known.get("id") != ids[image.ref] or not path.is_file() or digest(path) != known["sha256"]:
-                hands.tell(f"writing {path.name}")
-                partial = path.with_suffix(".part")
-                hands.shell.run(["docker", "save", "--output", str(partial), image.ref], timeout_s=hands.left_s)
-                partial.rename(path)
-                index[canonical(image.ref)] = {"file": path.name, "sha256": digest(path), "id": ids[image.ref]}
-                write_index(folder, index)
-    except OSError as error:
-        raise Trouble("SFM-CLI-029", f"{folder} cannot be written", why=str(error)) from error
-    except CommandFailed as failed:
-        raise Trouble("SFM-CLI-029", f"{folder} cannot be written", why=failed.told) from failed
-    return [{"ref": i.ref, "file": str(index[canonical(i.ref)]["file"])} for i in images]
-
-
-def write_index(folder: Path, index: Mapping[str, Any]) -> None:
-    """Replace the index as a whole, so that an interrupted bundle is never taken for a complete one."""
-    partial = folder / f"{INDEX}.part"
-    partial.write_text(json.dumps({"schemaVersion": 1, "images": index}, indent=2, sort_keys=True), encoding="utf-8")
-    partial.rename(folder / INDEX)
-
-
-def probe_docker(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
-    """Whether the Docker engine answers."""
-    return Status.PASS, f"engine {docker_info(probe.seen.shell)['ServerVersion']}"
+    Our own are built when their source is another one than that of the local build.
+    """
+    target, shell = hands.target, hands.shell
+    images = [*wanted(target, hands.book, shell), *beside.values()]
+    for image in unbuilt(target, shell, images):
+        build_one(target, shell, image, hands.left_s, hands.tell)
+    fetch_all(hands, images)
+    roles = {role: image.ref for role, image in beside.items()}
+    index = archive.save(shell, folder, [i.ref for i in images], roles, hands.tell, lambda: hands.left_s)
+    return [{"ref": i.ref, "file": index.images[canonical(i.ref)]["file"]} for i in images]
 
 
 def probe_nodes(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
@@ -372,7 +326,7 @@ def probe_nodes(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         return Status.SKIP, "no charts here to say which images they run"
     shell = probe.seen.shell
     refs = [image.ref for image in wanted(probe.target, probe.book, shell)]
-    left = absent(shell, probe.target, refs, local_ids(shell, refs))
+    left = absent(probe.target, shell, refs)
     if left:
         return Status.FAIL, "; ".join(f"{ref} on {node}" for node, ref in left[:5])
     return Status.PASS, f"{len(refs)} images on every node"

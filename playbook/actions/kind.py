@@ -7,6 +7,8 @@ without `--recreate`, and the plan says so before. On ^C what was begun is taken
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from playbook.actions import archive, docker
 from playbook.actions.kube import node_facts
 from playbook.kube import Reader
 from playbook.shell import CommandFailed, Shell
+from playbook.target import Target
 from playbook.trouble import Trouble, Unknown, writing
 
 if TYPE_CHECKING:
@@ -73,6 +77,41 @@ def mapped_ports(nodes: list[dict[str, Any]]) -> set[str]:
     return {str(one["HostPort"]) for port, hosts in bound if port != "6443/tcp" for one in hosts or []}
 
 
+def node_image(target: Target, shell: Shell) -> str:
+    """The image that the cluster's nodes are made of: as told, as configured, as in the cluster that is there, else
+    kind's own."""
+    told = [target.node_image, *(str(node.get("image") or "") for node in wanted_nodes(target.kind_config))]
+    if not any(told):
+        told = [str(node["Config"]["Image"]) for node in containers(shell, target.cluster)
+                if node["Config"]["Labels"].get("io.x-k8s.kind.role") == "control-plane"]  # fmt: skip
+    found = next(filter(None, told), "") or default_node_image()
+    return found.partition("@")[0]  # an image that was loaded from a file has no digest
+
+
+def default_node_image() -> str:
+    """The node image that kind takes when none is named. No command tells it, but it stands in the program."""
+    program = shutil.which("kind")
+    found = re.search(rb"kindest/node:v\d+\.\d+\.\d+(?=@sha256:)", Path(program).read_bytes()) if program else None
+    if found is None:
+        step = "name it with --node-image kindest/node:TAG, or leave it out with --charts-only"
+        raise Trouble("SFM-KIND-007", "which image kind makes its nodes of is not known", next_step=step)
+    return found[0].decode()
+
+
+def supplied_node_image(hands: Hands) -> str:
+    """The image to make the nodes of, loaded from the archive folder where there is one; empty for kind's own."""
+    target = hands.target
+    if target.images.kind != "archive":
+        return target.node_image
+    folder = Path(target.images.where)
+    index = archive.read(folder)
+    ref = target.node_image or index.roles.get(archive.NODE, "")
+    if index.id_of(ref) and ref not in docker.inspected(hands.shell, [ref]):
+        hands.tell(f"loading {ref}")
+        archive.load(hands.shell, folder, ref, hands.left_s)
+    return ref
+
+
 def state(seen: Observer) -> str:
     """absent, stopped, partial (ours, half-made), other (made with other settings), dead, no-context or running."""
     target = seen.target
@@ -113,7 +152,8 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
             anew = "sfmctl cluster create --recreate (deletes it)"
             raise Trouble("SFM-KIND-002", what, why=failed.gist, next_step=anew) from failed
         return f"wrote the context {target.context}"
-    image = ["--image", target.node_image] if target.node_image else []
+    told = supplied_node_image(hands)
+    image = ["--image", told] if told else []
     flag = marker(target.state, target.cluster)
     with writing(flag.parent, "XDG_STATE_HOME"):
         flag.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

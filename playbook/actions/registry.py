@@ -51,7 +51,7 @@ ACTIONS: Mapping[str, str] = {
 
 PROBES: Mapping[str, str] = {
     "tool": "playbook.actions.tools:probe",
-    "docker": "playbook.actions.images:probe_docker",
+    "docker": "playbook.actions.docker:probe",
     "api": "playbook.actions.kube:probe_api",
     "nodes": "playbook.actions.kube:probe_nodes",
     "storage": "playbook.actions.kube:probe_storage",

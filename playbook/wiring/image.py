@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from playbook.actions import images
+from playbook.actions import archive, docker, images, kind
 from playbook.model import Image
 from playbook.shell import Shell
 from playbook.target import Target
@@ -30,10 +30,16 @@ def reference(target: Target) -> str:
 
 
 def described(target: Target) -> Image:
-    """How it comes to be: built from the checkout, unless another one is named."""
-    source = "pull" if target.sfmctl_image else "build"
+    """How it comes to be: built from the checkout where there is one, unless another image is named."""
+    source = "build" if has_checkout(target) and not target.sfmctl_image else "pull"
     return Image(reference(target), "Jobs inside the cluster", source, (), ".", "infra/images/sfmctl/Dockerfile",
                  sources=SOURCES)  # fmt: skip
+
+
+def beside_the_charts(target: Target, shell: Shell) -> dict[str, Image]:
+    """What a machine without a registry needs and no chart names: the nodes of a kind cluster and the Jobs inside."""
+    node = Image(kind.node_image(target, shell), "nodes of the kind cluster", "pull", ())
+    return {archive.NODE: node, archive.JOBS: described(target)}
 
 
 def has_checkout(target: Target) -> bool:
@@ -46,22 +52,19 @@ def wanting(target: Target, shell: Shell) -> list[str]:
     if not target.is_kind:
         return []
     image = described(target)
-    if has_checkout(target) and images.unbuilt(target, shell, [image]):
+    if images.unbuilt(target, shell, [image]):
         return [f"{image.ref} is not built from these sources"]
-    ids = images.local_ids(shell, [image.ref])
-    return [f"{ref} is not on {node}" for node, ref in images.absent(shell, target, [image.ref], ids)]
+    return [f"{ref} is not on {node}" for node, ref in images.absent(target, shell, [image.ref])]
 
 
 def supply(hands: Hands, params: Mapping[str, Any]) -> str:
     """Build the image when it can be and has to be, and load it onto the nodes that lack it."""
     target, shell, image = hands.target, hands.shell, described(hands.target)
-    if has_checkout(target) and images.unbuilt(target, shell, [image]):
+    if images.unbuilt(target, shell, [image]):
         images.build_one(target, shell, image, hands.left_s, hands.tell)
-    ids = images.local_ids(shell, [image.ref])
-    if not ids:
+    if not docker.inspected(shell, [image.ref]):
         raise Trouble(
             "SFM-IMG-001", f"{image.ref} is not in the local Docker", why="there is no checkout to build it from"
         )
-    lacking = images.absent(shell, target, [image.ref], ids)
-    images.load_all(hands, lacking)
+    images.load_all(hands, images.absent(target, shell, [image.ref]))
     return f"{image.ref} is on every node"

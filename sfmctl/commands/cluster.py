@@ -26,6 +26,7 @@ def create(
     infra: playrun.Infra = None,
     node_image: playrun.NodeImage = "",
     kind_config: playrun.KindConfig = None,
+    archive: playrun.Archive = None,
     recreate: Annotated[bool, typer.Option("--recreate", help="Delete a cluster of that name first.")] = False,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
@@ -35,7 +36,7 @@ def create(
     """Make the kind cluster and its context; says beforehand if it would make one anew."""
     aim = playrun.target(
         cluster=cluster, kubeconfig=kubeconfig, infra=infra, node_image=node_image, kind_config=kind_config,
-        recreate=recreate,
+        archive=archive, recreate=recreate,
     )  # fmt: skip
     return playrun.run_play("cluster-create", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
 

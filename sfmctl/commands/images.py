@@ -118,6 +118,12 @@ def bundle(
     mode: playrun.Mode = "dev",
     values: playrun.Values = None,
     infra: playrun.Infra = None,
+    cluster: playrun.Cluster = "soma",
+    node_image: playrun.NodeImage = "",
+    kind_config: playrun.KindConfig = None,
+    charts_only: Annotated[
+        bool, typer.Option("--charts-only", help="Without the images of the kind nodes and of the Jobs of `app wire`.")
+    ] = False,
     mirror: playrun.Mirror = "",
     build_arg: playrun.BuildArg = None,
     build_network: playrun.BuildNetwork = "",
@@ -125,22 +131,23 @@ def bundle(
     timeout: playrun.Timeout = 1800.0,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
-    """Write an archive folder with every image, for a machine without a registry."""
+    """Write an archive folder with every image, the kind nodes' too, for a machine without a registry."""
     from playbook.actions import images
     from playbook.engine import Hands
     from playbook.facts import Observer
     from playbook.load import packaged
     from playbook.shell import Shell
+    from playbook.wiring import image
 
     aim = playrun.target(
-        mode=mode, values=values, infra=infra, mirror=mirror, build_args=build_arg, build_network=build_network,
-        buildkit=buildkit,
+        mode=mode, values=values, infra=infra, cluster=cluster, node_image=node_image, kind_config=kind_config,
+        mirror=mirror, build_args=build_arg, build_network=build_network, buildkit=buildkit,
     )  # fmt: skip
     book = packaged()
     with playrun.stopped_by_signals() as stopped:
         shell = Shell(cancelled=stopped)
         hands = Hands(aim, book, Observer(aim, book), shell, time.monotonic() + timeout, render.note)
-        made = images.bundle(hands, folder)
+        made = images.bundle(hands, folder, {} if charts_only else image.beside_the_charts(aim, shell))
     rows = [(m["ref"], m["file"]) for m in made]
     columns = [render.Column("image", no_wrap=True), render.Column("archive", fold=True)]
     render.result(output, "Bundle", json_body=lambda: {"folder": str(folder), "images": made}, short_rows=lambda: rows,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from playbook.actions.images import canonical
+from playbook.actions.image_names import canonical
 from testing.registry import Registry
 from tests.kind.conftest import Sfmctl, only
 

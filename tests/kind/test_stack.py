@@ -22,7 +22,7 @@ import pyrage
 import pytest
 import yaml
 
-from playbook.actions.images import canonical
+from playbook.actions.image_names import canonical
 from playbook.kube import Writer
 from testing.screen import INTERRUPT, Terminal
 from tests.kind.conftest import CONTEXT, NAMESPACE, ROOT, Ran, Sfmctl, only, settled, versions
@@ -331,7 +331,8 @@ def test_an_image_comes_from_an_archive_folder_when_there_is_nothing_else(sfmctl
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(only("opa") | {"opa": {"image": {"repository": "acme/opa", "tag": "1"}}}))
     mine = ["-f", str(values)]
-    made = sfmctl.run("images", "bundle", str(tmp_path / "bundle"), *sfmctl.values, *mine, "-o", "json")
+    bundle = ["images", "bundle", str(tmp_path / "bundle"), "--charts-only"]
+    made = sfmctl.run(*bundle, *sfmctl.values, *mine, "-o", "json")
     assert made.code == 0, made.err
     assert [image["ref"] for image in made.document["images"]] == ["acme/opa:1"]
     subprocess.run(["docker", "rmi", "acme/opa:1"], check=True, capture_output=True)
@@ -343,6 +344,13 @@ def test_an_image_comes_from_an_archive_folder_when_there_is_nothing_else(sfmctl
     assert ran.code == 0, ran.err
     again = sfmctl.run("images", "preload", *sfmctl.values, *mine, *archive, "--yes", "-o", "json")
     assert (again.code, again.document["changed"]) == (0, 0), again.err
+
+    other = next(image["ref"] for image in images if "redis" in image["ref"])
+    subprocess.run(["docker", "tag", other, "acme/opa:1"], check=True)
+    assert sfmctl.run(*bundle, *sfmctl.values, *mine).code == 0
+    subprocess.run(["docker", "tag", opa, "acme/opa:1"], check=True)  # Docker and node have the build before
+    anew = sfmctl.run("images", "preload", *sfmctl.values, *mine, *archive, "--yes", "-o", "json")
+    assert (anew.code, anew.document["changed"]) == (0, 1), anew.err
     subprocess.run(["docker", "rmi", "acme/opa:1"], check=True, capture_output=True)
 
 

@@ -1,17 +1,18 @@
-"""Images: names that mean the same, the book's list against what the charts render, archive folders."""
+"""Images: names that mean the same, the book's list against what the charts render, and which build is meant."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
-from playbook.actions import chart
-from playbook.actions.images import archive_name, canonical, described, load_archive, read_index, write_index
+from playbook.actions import archive, chart
+from playbook.actions.archive import Index
+from playbook.actions.docker import Local
+from playbook.actions.image_names import canonical, held_as
+from playbook.actions.images import arrived, carried, described, listed, meant, source_label, to_fetch
 from playbook.load import packaged
+from playbook.model import Image
 from playbook.shell import ReadShell
-from playbook.target import MODES, Target, find_infra
-from playbook.trouble import Trouble
+from playbook.target import MODES, ImageSource, Target, find_infra
 
 
 @pytest.mark.parametrize(
@@ -31,10 +32,24 @@ def test_names_that_mean_the_same_are_the_same(ref: str, means: str) -> None:
     assert canonical(means) == means
 
 
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("redis:7", "redis:7"),
+        ("lab/redis@sha256:0a1b", "lab/redis:sha256-0a1b"),
+        ("localhost:5000/a/b@sha256:0a1b", "localhost:5000/a/b:sha256-0a1b"),
+        ("redis:7@sha256:0a1b", "redis:sha256-0a1b"),
+    ],
+)
+def test_a_digest_is_held_as_a_tag(ref: str, name: str) -> None:
+    assert held_as(ref) == name
+
+
 def test_an_own_image_is_known_under_another_tag() -> None:
     found = described(packaged(), "soma/pgpool:9.9.9")
     assert (found.source, found.ref) == ("build", "soma/pgpool:9.9.9")
     assert described(packaged(), "lab/redis:7.0").source == "pull"
+    assert described(packaged(), "soma/pgpool@sha256:0a1b").source == "pull"  # no build has a digest beforehand
 
 
 @pytest.mark.usefixtures("helm")
@@ -45,23 +60,56 @@ def test_the_books_images_are_those_that_the_charts_render(mode: str, tmp_path: 
     assert set(chart.wanted_images(target, ReadShell())) == in_book
 
 
-def test_the_names_of_archives_do_not_collide() -> None:
-    refs = [image.ref for image in packaged().images]
-    assert len({archive_name(ref) for ref in refs}) == len(refs)
+NODE = {
+    "images": [
+        {"id": "sha256:01", "repoTags": ["docker.io/library/redis:7"], "repoDigests": None},
+        {"id": "sha256:02", "repoTags": [], "repoDigests": ["docker.io/lab/opa@sha256:0a1b"]},
+    ]
+}
+"""What `crictl images -o json` says, cut to what is read."""
 
 
-def test_an_archive_folder_without_the_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Trouble, match="SFM-IMG-004"):
-        read_index(tmp_path)
-    write_index(tmp_path, {})
-    with pytest.raises(Trouble, match="SFM-IMG-004"):
-        load_archive(ReadShell(), tmp_path, "redis:7", 1)
+def test_a_node_has_images_by_tag_and_by_digest() -> None:
+    have = listed(NODE)
+    assert have[canonical("redis:7")] == "sha256:01"
+    assert have[canonical("lab/opa@sha256:0a1b")] == "sha256:02"
 
 
-def test_a_damaged_archive_is_refused_before_docker_sees_it(tmp_path: Path) -> None:
-    (tmp_path / "redis.tar").write_bytes(b"not what it was")
-    entry = {"file": "redis.tar", "sha256": hashlib.sha256(b"what it was").hexdigest(), "id": "sha256:0"}
-    write_index(tmp_path, {canonical("redis:7"): entry})
-    assert json.loads((tmp_path / "index.json").read_text())["schemaVersion"] == 1
-    with pytest.raises(Trouble, match="SFM-IMG-006"):
-        load_archive(ReadShell(), tmp_path, "redis:7", 1)
+OLD, NEW = Local("sha256:01", "source 1"), Local("sha256:02", "source 2")
+INDEX = Index({canonical("redis:7"): {"file": "redis.tar", "sha256": "", "id": "sha256:02"}})
+
+
+def fits(build: Local, there: str = "sha256:01") -> bool:
+    """Whether a node's id fits; the shell would be asked for a label, and can start nothing."""
+    return arrived(ReadShell(env={"PATH": ""}), "node", there, build)
+
+
+def test_a_new_archive_with_the_same_tag_is_meant_and_fetched_although_the_old_build_is_everywhere() -> None:
+    refs, image = ["redis:7"], Image("redis:7", "", "pull", ())
+    assert fits(meant(refs, {"redis:7": OLD}, None, in_containerd=False)["redis:7"])
+    assert not fits(meant(refs, {"redis:7": OLD}, INDEX, in_containerd=False)["redis:7"])
+    assert to_fetch([image], {"redis:7": OLD}, None) == []
+    assert to_fetch([image], {"redis:7": OLD}, INDEX) == [image]
+    assert to_fetch([image], {"redis:7": NEW}, INDEX) == []
+
+
+def test_a_build_that_was_made_anew_is_found_out_by_its_id() -> None:
+    assert not fits(meant(["redis:7"], {"redis:7": NEW}, None, in_containerd=False)["redis:7"])
+    assert not fits(Local(""), there="")
+    assert fits(meant(["redis:7"], {}, None, in_containerd=False)["redis:7"])  # not local: what is there counts
+
+
+def test_dockers_containerd_store_has_other_ids_so_the_label_of_the_source_decides() -> None:
+    assert meant(["redis:7"], {"redis:7": OLD}, None, in_containerd=True) == {"redis:7": Local("", "source 1")}
+    assert fits(meant(["redis:7"], {"redis:7": Local("sha256:99")}, None, in_containerd=True)["redis:7"])
+    answer = {"info": {"imageSpec": {"config": {"Labels": {"sh.soma.source": "source 1"}}}}}
+    assert source_label(answer) == "source 1"
+    assert source_label({"status": {}}) == source_label({"info": {"imageSpec": {"config": {"Labels": None}}}}) == ""
+
+
+@pytest.mark.usefixtures("helm")
+def test_the_jobs_image_of_an_archive_folder_is_brought_along(tmp_path: Path) -> None:
+    archive.write(tmp_path, Index(roles={archive.JOBS: "soma/sfmctl:0.1.0"}))
+    source = ImageSource("archive", str(tmp_path))
+    aim = Target(infra=find_infra(None), cache=tmp_path / "cache", images=source)
+    assert carried(aim, packaged(), ReadShell())[-1].ref == "soma/sfmctl:0.1.0"

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from playbook.actions.kind import not_made, wanted_ports
+from playbook.actions import archive
+from playbook.actions.kind import default_node_image, node_image, not_made, supplied_node_image, wanted_ports
 from playbook.engine import Hands
 from playbook.facts import Observer
 from playbook.load import packaged
 from playbook.shell import CommandFailed, Shell
-from playbook.target import Target, find_infra
+from playbook.target import ImageSource, Target, find_infra
 from playbook.trouble import Trouble
 
 
@@ -39,6 +40,41 @@ def test_a_file_that_is_no_configuration_of_kind_is_named(tmp_path: Path, text: 
 def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Trouble, match="SFM-KIND-008"):
         wanted_ports(tmp_path / "absent.yaml")
+
+
+def test_the_node_image_is_the_one_that_is_told_else_the_configured_one(tmp_path: Path) -> None:
+    config = tmp_path / "kind.yaml"
+    config.write_text("nodes: [{role: control-plane, image: 'kindest/node:v1.32.0@sha256:00'}]")
+    no_programs = Shell(env={"PATH": str(tmp_path)})
+    assert node_image(Target(kind_file=config, node_image="kindest/node:v1.33.1@sha256:00"), no_programs) == (
+        "kindest/node:v1.33.1"
+    )
+    assert node_image(Target(kind_file=config), no_programs) == "kindest/node:v1.32.0"
+
+
+def test_the_node_image_that_kind_takes_by_itself_stands_in_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Trouble, match="SFM-KIND-007") as caught:
+        default_node_image()
+    assert "--charts-only" in caught.value.next_step
+    (tmp_path / "kind").write_bytes(b"\x7fELF\0before" + b"kindest/node:v1.34.0@sha256:" + b"a1" * 32 + b"after\0")
+    (tmp_path / "kind").chmod(0o755)
+    assert default_node_image() == "kindest/node:v1.34.0"
+
+
+def test_an_archive_folder_without_a_node_image_leaves_the_choice_to_kind(tmp_path: Path) -> None:
+    archive.write(tmp_path, archive.Index())
+    aim = Target(images=ImageSource("archive", str(tmp_path)), state=tmp_path)
+    no_programs = Shell(env={"PATH": str(tmp_path)})
+    hands = Hands(aim, packaged(), Observer(aim, packaged()), no_programs, time.monotonic() + 60, lambda text: None)
+    assert supplied_node_image(hands) == ""
+    archive.write(
+        tmp_path, archive.Index({"docker.io/kindest/node:v1": {"id": "sha256:7"}}, {"node": "kindest/node:v1"})
+    )
+    with pytest.raises(Trouble, match="the program docker is not installed"):  # which is asked whether it has it
+        supplied_node_image(hands)
 
 
 def test_a_cluster_that_somebody_else_made_meanwhile_is_not_taken_away(tmp_path: Path) -> None:
