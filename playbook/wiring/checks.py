@@ -99,6 +99,7 @@ def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     found = [
         p for p in scene.pods
         if p.get("status", {}).get("phase") != "Succeeded"
+        and not p["metadata"].get("deletionTimestamp")  # the pods of the revision before, right after an upgrade
         and p["metadata"].get("labels", {}).get("app.kubernetes.io/name") != "sfmctl-verify"
     ]  # fmt: skip
     for pod in found:

@@ -83,3 +83,12 @@ def test_an_application_that_is_wired_and_not_yet_deployed_is_green(cluster):
     api.put(DEPLOYMENTS, deployment(wanted=1, ready=1))
     api.put(f"{SHOP}/pods", pod("web-0"))
     assert verdict(kubeconfig) == (Status.PASS, "1 ready, none restarted lately")
+
+
+def test_a_pod_of_the_revision_before_on_its_way_out_is_not_the_applications(cluster):
+    api, kubeconfig = cluster
+    api.put(DEPLOYMENTS, deployment(wanted=1, ready=1))
+    gone = {"metadata": {"name": "web-old", "labels": {"app": "web"}, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}}  # fmt: skip
+    api.put(f"{SHOP}/pods", pod("web-0"), gone)
+    assert verdict(kubeconfig) == (Status.PASS, "1 ready, none restarted lately")
