@@ -24,6 +24,8 @@ MOUNT = "secret"
 AUTH = "kubernetes"
 REVIEWER = "https://kubernetes.default.svc"
 TIMEOUT_S = 20
+NOT_READY = "SFM-VLT-020"
+"""The code of what only the owner of a Vault that is run elsewhere may mend."""
 
 
 class ReadSession(requests.Session):
@@ -77,19 +79,16 @@ def worded(doing: str) -> Iterator[None]:
         raise Unknown("SFM-VLT-002", f"could not {doing}: Vault gave no good answer", why=str(error)[:300]) from error
 
 
-def mounts_wanting(client: Any) -> list[str]:
+def mounts_wanting(client: Any, wrong_code: str = "SFM-VLT-012") -> list[str]:
     """What the mounts lack: KV version 2 at `secret/`, and the Kubernetes auth method, which knows a reviewer.
 
     Which API server reviews is not ours to judge once somebody has said it: this cluster has it under several names,
-    and a method that serves other clusters must not be turned to ours.
+    and a method that serves other clusters must not be turned to ours. Trouble of `wrong_code` for another mount there.
     """
-    mounts = client.sys.list_mounted_secrets_engines()["data"]
-    found = mounts.get(f"{MOUNT}/")
-    wanting = []
-    if found is None:
-        wanting.append(f"no KV mount at {MOUNT}/")
-    elif found["type"] != "kv" or (found.get("options") or {}).get("version") != "2":
-        raise Trouble("SFM-VLT-012", f"the mount {MOUNT}/ is no KV version 2", why=f"it is {found['type']}")
+    found = client.sys.list_mounted_secrets_engines()["data"].get(f"{MOUNT}/")
+    wanting = [] if found else [f"no KV mount at {MOUNT}/"]
+    if found and (found["type"] != "kv" or (found.get("options") or {}).get("version") != "2"):
+        raise Trouble(wrong_code, f"the mount {MOUNT}/ is no KV version 2", why=f"it is {found['type']}")
     if f"{AUTH}/" not in client.sys.list_auth_methods()["data"]:
         return [*wanting, "Kubernetes auth is off"]
     return wanting if reviewer(client) else [*wanting, "Kubernetes auth knows no reviewer"]
@@ -102,8 +101,8 @@ def reviewer(client: Any) -> str:
 
 def left_to_the_owner(client: Any, host: str) -> str:
     """What is left as it is in a Vault that is run elsewhere; Trouble when it lacks what only its owner may make."""
-    if wanting := mounts_wanting(client):
-        raise Trouble("SFM-VLT-020", f"the Vault at {host} is not ready for applications", why="; ".join(wanting))
+    if wanting := mounts_wanting(client, NOT_READY):
+        raise Trouble(NOT_READY, f"the Vault at {host} is not ready for applications", why="; ".join(wanting))
     return f"{host}, whose owner keeps {MOUNT}/ and auth/{AUTH} (which asks {reviewer(client)})"
 
 

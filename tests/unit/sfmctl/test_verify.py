@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sfmctl import app
+from testing.api import serving
 
 
 @pytest.fixture
@@ -41,6 +42,22 @@ def test_a_report_that_cannot_be_written_hides_neither_the_results_nor_their_cod
     assert [line.split("\t")[:2] for line in said.out.splitlines()] == [
         ["error", "cluster.api"], ["skip", "namespace.active"],
     ]  # fmt: skip
+    assert "[SFM-CLI-029]" in said.err
+
+
+def test_a_report_that_cannot_be_written_is_an_error_when_all_else_is_well(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    asked = ["verify", "--kubeconfig", str(kubeconfig), "--only", "cluster.api", "-o", "json"]
+    with serving(kubeconfig, "kind-soma") as api:
+        api.objects["/version"] = {"gitVersion": "v1.31.0"}
+        assert app.run(asked) == 0
+        capsys.readouterr()
+        assert app.run([*asked, "--junit", str(tmp_path / "none" / "r.xml")]) == 2
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert (found["exitCode"], [c["status"] for c in found["checks"]]) == (2, ["pass"])
     assert "[SFM-CLI-029]" in said.err
 
 

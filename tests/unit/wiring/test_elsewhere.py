@@ -104,10 +104,10 @@ def test_a_run_that_only_skips_says_why(published, capsys, monkeypatch, tmp_path
 THEIRS = "https://10.0.0.1:6443"
 
 
-def mounted(api, *, auth=True, asks=THEIRS):
+def mounted(api, *, auth=True, asks=THEIRS, kv="2"):
     """Put on the server what a Vault says of its mounts, as Vault words it."""
     api.objects["/v1/sys/leader"] = {"ha_enabled": False}
-    api.objects["/v1/sys/mounts"] = {"data": {"secret/": {"type": "kv", "options": {"version": "2"}}}}
+    api.objects["/v1/sys/mounts"] = {"data": {"secret/": {"type": "kv", "options": {"version": kv}}}}
     api.objects["/v1/sys/auth"] = {"data": {"kubernetes/": {"type": "kubernetes"}} if auth else {}}
     if asks:
         api.objects["/v1/auth/kubernetes/config"] = {"data": {"kubernetes_host": asks}}
@@ -149,7 +149,11 @@ def test_the_mounts_of_a_vault_that_is_run_elsewhere_are_reported_and_left_alone
 
 @pytest.mark.parametrize(
     ("lacks", "why"),
-    [({"auth": False}, "Kubernetes auth is off"), ({"asks": ""}, "Kubernetes auth knows no reviewer")],
+    [
+        ({"auth": False}, "Kubernetes auth is off"),
+        ({"asks": ""}, "Kubernetes auth knows no reviewer"),
+        ({"kv": "1"}, "no KV version 2"),
+    ],
 )
 def test_a_vault_that_is_run_elsewhere_is_not_made_ready_by_us(api, outside, lacks, why):
     mounted(api, **lacks)
