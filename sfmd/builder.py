@@ -82,7 +82,7 @@ class MemorySystemBuilder:
             topic=settings.events.topic, on_cut=upkeep.cut, on_commit=upkeep.committed,
         )  # fmt: skip
         upkeep.start()
-        recalling = Recalling(store, embedders)
+        recalling = Recalling(store, embedders, settings.call_bounds().message_bytes)
         return MemoryService(
             Parts(
                 limits=limits,

@@ -159,6 +159,13 @@ class ChangeRow:
     request_digest: bytes = b""
     detail_json: str = ""
 
+    @property
+    def content_bytes(self) -> int:
+        """What it holds of unbounded size: payload, vector and metadata."""
+        metadata = self.metadata_json
+        size = len(metadata) if metadata.isascii() else len(metadata.encode())
+        return size + len(self.payload or b"") + len(self.vector or b"")
+
 
 @record
 class Head:

@@ -13,6 +13,9 @@ from sfmd.domain import ChangeRow, Event, Head, IdempotencyRecord, Namespace, Op
 
 T = TypeVar("T")
 
+FEW = 16
+"""Rows of one read where payloads may be large: a reader who has enough stops before the next."""
+
 
 class WriteTx(Protocol):
     """One write transaction. Every method runs on the store's single writing connection, in the writer's thread."""
@@ -84,8 +87,11 @@ class Store(Protocol):
         """Every namespace with its current configuration."""
 
     def changes(self, from_seq: int, to_seq: int, *, ns_id: int | None = None, payloads: bool = True,
-                limit: int = 1000) -> list[ChangeRow]:  # fmt: skip
-        """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with payloads."""
+                limit: int = 1000, max_bytes: int = 0) -> list[ChangeRow]:  # fmt: skip
+        """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with payloads.
+
+        With `max_bytes` it reads on only while their content is less, and then few rows at a time.
+        """
 
     def rows(self, seqs: Sequence[int], *, payloads: bool = True, vectors: bool = False) -> dict[int, ChangeRow]:
         """Rows by seq, with their content (payload, vector, kind, digest, metadata…) from the row at content_seq.
@@ -100,9 +106,12 @@ class Store(Protocol):
         """The last change of a memory at or before `seq`, content resolved; None when it did not exist."""
 
     def list_rows(self, ns_id: int, after_id: str, limit: int, *, include_deleted: bool = False,
-                  as_of_seq: int | None = None, payloads: bool = True,
-                  vectors: bool = False) -> list[ChangeRow]:  # fmt: skip
-        """Memories with id > after_id in byte order of the id, content resolved, at most `limit`."""
+                  as_of_seq: int | None = None, payloads: bool = True, vectors: bool = False,
+                  max_bytes: int = 0) -> list[ChangeRow]:  # fmt: skip
+        """Memories with id > after_id in byte order of the id, content resolved, at most `limit`.
+
+        `max_bytes` as in `changes`. An empty list says that there are no more.
+        """
 
     def core_rows(self, ns_id: int, from_seq: int, to_seq: int) -> Iterator[ChangeRow]:
         """Rows that made or ended a core row (row_seq or expires_seq set), in order, content resolved with vectors."""

@@ -22,8 +22,8 @@ from sfmd.domain import ChangeRow, Filter, Memory, Op, Query, RecallResult, Rece
 from sfmd.errors import E, Refused
 from sfmd.group import event_id
 from sfmd.measure import Meters
-from sfmd.protocols import Clock, Store
-from sfmd.recalling import Ask, Recalling, replay_query, replayed
+from sfmd.protocols import FEW, Clock, Store
+from sfmd.recalling import Ask, Recalling, replay_query, replayed, too_much
 from sfmd.sharing import Sharing, Waiting
 from sfmd.spaces import Space, Spaces
 from sfmd.writer import Writer
@@ -32,6 +32,10 @@ T = TypeVar("T")
 PAGE_DEFAULT = 100
 EXPORT_ROWS = 500
 WATCH_ROWS = 500
+READ_BYTES = 2**20
+"""Content that an export or a watch reads ahead of its reader."""
+ROW_BYTES = 512
+"""What a memory in a page may take beside its content."""
 SCAN_ROWS = 1_000
 SCANS_PER_PAGE = 20
 
@@ -43,6 +47,8 @@ class Reading:
         self, store: Store, spaces: Spaces, writer: Writer, recalling: Recalling, limits: Limits,
         pool: ThreadPoolExecutor, workers: int, clock: Clock, meters: Meters,
     ) -> None:  # fmt: skip
+        self._message_bytes = recalling.message_bytes
+        self._page_bytes = self._message_bytes // 2
         self._store, self._spaces, self._writer, self._recalling = store, spaces, writer, recalling
         self._limits, self._pool, self._clock, self._meters = limits, pool, clock, meters
         self._sharing = Sharing(pool, workers, self._asked)
@@ -99,7 +105,23 @@ class Reading:
         if len(queries) > self._limits.recall_batch_items:
             most = self._limits.recall_batch_items
             raise Refused(E.TOO_LARGE, f"{len(queries)} queries; SOMA_LIMITS__RECALL_BATCH_ITEMS allows {most}")
-        return list(await asyncio.gather(*(self._recall_item(query) for query in queries)))
+        held = 0
+
+        async def recalled(query: Query) -> RecallResult | ItemError:
+            nonlocal held
+            item = await self._recall_item(query)
+            if isinstance(item, RecallResult):
+                held += sum(len(hit.payload) + len(hit.metadata_json) for hit in item.hits)
+            if held > self._message_bytes:
+                raise too_much(self._message_bytes)
+            return item
+
+        tasks = [asyncio.ensure_future(recalled(query)) for query in queries]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _recall_item(self, query: Query) -> RecallResult | ItemError:
         try:
@@ -156,25 +178,42 @@ class Reading:
     def _page(
         self, space: Space, after: str, size: int, where: Where | None, *, dead: bool, payloads: bool
     ) -> ListPage:
-        """Rows that pass, up to `size`. A filter that finds little ends the page early, with a token to go on."""
+        """Rows that pass, up to `size` and to half a message. A filter that finds little ends the page early, too: then
+        there is a token to go on.
+        """
         kept: list[ChangeRow] = []
-        token = ""
+        held = 0
         for _ in range(SCANS_PER_PAGE):
             wanted = size - len(kept) + 1 if where is None else SCAN_ROWS
-            rows = self._store.list_rows(space.namespace.ns_id, after, wanted, include_deleted=dead, payloads=payloads)
-            passed = [row for row in rows if memories.passes(row, where)]
-            kept += passed
-            if len(kept) > size:
-                kept = kept[:size]
-                token = kept[-1].id
-                break
-            token = rows[-1].id if len(rows) == wanted else ""
-            if not token:
-                break
-            after = token
+            rows = self._store.list_rows(
+                space.namespace.ns_id, after, wanted, include_deleted=dead, payloads=payloads and where is None,
+                max_bytes=self._page_bytes,
+            )  # fmt: skip
+            for row in self._passed(rows, where, payloads=payloads):
+                held += row.content_bytes + ROW_BYTES
+                if kept and (len(kept) == size or held > self._page_bytes):
+                    return self._listed(space, kept, kept[-1].id)
+                kept.append(row)
+            if len(rows) < wanted and sum(row.content_bytes for row in rows) <= self._page_bytes:
+                return self._listed(space, kept, "")
+            after = rows[-1].id
+        return self._listed(space, kept, after)
+
+    def _passed(self, rows: Sequence[ChangeRow], where: Where | None, *, payloads: bool) -> Iterator[ChangeRow]:
+        """Rows that pass. Behind a filter only their payloads are read, a few at a time as they are asked for."""
+        passed = [row for row in rows if memories.passes(row, where)]
+        if where is None or not payloads:
+            yield from passed
+            return
+        for at in range(0, len(passed), FEW):
+            part = passed[at : at + FEW]
+            whole = self._store.rows([row.seq for row in part])
+            yield from (whole[row.seq] for row in part if whole[row.seq].payload is not None)  # not purged meanwhile
+
+    def _listed(self, space: Space, rows: Sequence[ChangeRow], last_id: str) -> ListPage:
         now = self._clock()
-        found = tuple(memories.memory_of(row, space.now, space.counts, now) for row in kept)
-        return ListPage(found, write_token(token))
+        found = tuple(memories.memory_of(row, space.now, space.counts, now) for row in rows)
+        return ListPage(found, write_token(last_id))
 
     async def export(
         self, namespace: str, as_of_seq: int | None, filter_: Filter, *, include_vectors: bool
@@ -194,7 +233,12 @@ class Reading:
         while True:
             rows = await self._in_pool(
                 lambda start=after: self._store.list_rows(  # type: ignore[misc]
-                    space.namespace.ns_id, start, EXPORT_ROWS, as_of_seq=seq, vectors=include_vectors
+                    space.namespace.ns_id,
+                    start,
+                    EXPORT_ROWS,
+                    as_of_seq=seq,
+                    vectors=include_vectors,
+                    max_bytes=READ_BYTES,
                 )
             )
             if not rows:
@@ -228,12 +272,17 @@ class Reading:
                 end = last if to_seq is None else min(last, to_seq)
                 rows = await self._in_pool(
                     lambda start=at, stop=end: self._store.changes(  # type: ignore[misc]
-                        start, stop, ns_id=space.namespace.ns_id, payloads=include_payload, limit=WATCH_ROWS
+                        start,
+                        stop,
+                        ns_id=space.namespace.ns_id,
+                        payloads=include_payload,
+                        limit=WATCH_ROWS,
+                        max_bytes=READ_BYTES if include_payload else 0,
                     )
                 )
                 for row in rows:
                     yield change_of(row, namespace, include_payload=include_payload)
-                at = rows[-1].seq + 1 if len(rows) == WATCH_ROWS else end + 1
+                at = rows[-1].seq + 1 if rows else end + 1
         finally:
             self._watchers -= 1
 

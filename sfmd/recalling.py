@@ -21,7 +21,7 @@ from sfmd.core.model import F32, Cancelled, Found, Question, Terms
 from sfmd.domain import ChangeRow, Explanation, Hit, Query, RecallResult, Receipt
 from sfmd.errors import E, Refused
 from sfmd.preparing import Embedders, bad_vector, dimension_words
-from sfmd.protocols import Store
+from sfmd.protocols import FEW, Store
 from sfmd.spaces import Ranking, RecentQuery, Space
 
 PURGE_RETRIES = 3
@@ -42,8 +42,9 @@ class Ask:
 class Recalling:
     """The synchronous part of a recall; runs in the worker pool."""
 
-    def __init__(self, store: Store, embedders: Embedders) -> None:
-        self._store, self._embedders = store, embedders
+    def __init__(self, store: Store, embedders: Embedders, message_bytes: int) -> None:
+        """`message_bytes`: what a reply may hold; nothing is read beyond it."""
+        self._store, self._embedders, self.message_bytes = store, embedders, message_bytes
 
     def vector(self, space: Space, query: Query) -> F32:
         """The query's unit vector float32[D]. Refused: DIMENSION, NOT_FINITE, ZERO_VECTOR, EMPTY_TEXT, …"""
@@ -105,6 +106,8 @@ class Recalling:
         try:
             if isinstance(first, Cancelled):
                 raise first
+            if ask.stop.is_set():
+                raise Cancelled
             for _ in range(PURGE_RETRIES):
                 found, ranking = self._search(ask, unit) if first is None else (first, ask.space.at(first.seq))
                 result, first = self._result(ask, found, ranking), None
@@ -130,24 +133,30 @@ class Recalling:
     def _result(self, ask: Ask, found: Found, ranking: Ranking) -> RecallResult | None:
         """The reply; None when a purge took a row between search and read."""
         query = ask.query
-        rows = self._store.rows([t.seq for t in found.hits], payloads=not query.omit_payload)
         hits: list[Hit] = []
-        budget = query.max_bytes
-        truncated = False
-        for rank, terms in enumerate(found.hits, 1):
-            row = rows.get(terms.seq)
+        spent, held, truncated = 0, 0, False
+        for rank, (terms, row) in enumerate(self._read(found.hits, payloads=not query.omit_payload), 1):
             if row is None or (row.payload is None and not query.omit_payload):
                 return None
-            payload = memories.verified(row)
-            if query.max_bytes:
-                budget -= len(payload)
-                if budget < 0:
-                    truncated = True
-                    break
+            spent += len(memories.verified(row))
+            if query.max_bytes and spent > query.max_bytes:
+                truncated = True
+                break
+            held += row.content_bytes
+            if held > self.message_bytes:
+                raise too_much(self.message_bytes)
             hits.append(memories.hit_of(rank, terms, row, ranking, self._explained(ask, terms, row, ranking)))
         seq = ask.seq if ask.past else max(ask.seq, found.seq)
         receipt = self._receipt(ask, found, ranking, hits, seq) if query.receipt else None
         return RecallResult(tuple(hits), seq, ask.now_s, truncated, found.rows_total, found.rows_scored, receipt)
+
+    def _read(self, hits: Sequence[Terms], *, payloads: bool) -> Iterator[tuple[Terms, ChangeRow | None]]:
+        """Hits with their rows, best first; with payloads a few at a time, as they are asked for."""
+        step = FEW if payloads else len(hits) or 1
+        for at in range(0, len(hits), step):
+            part = hits[at : at + step]
+            rows = self._store.rows([terms.seq for terms in part], payloads=payloads)
+            yield from ((terms, rows.get(terms.seq)) for terms in part)
 
     def _explained(self, ask: Ask, terms: Terms, row: ChangeRow, ranking: Ranking) -> Explanation | None:
         query = ask.query
@@ -185,6 +194,12 @@ class Recalling:
             )
         )  # fmt: skip
         ask.space.near_ties.add(float(has_near_tie(found)))
+
+
+def too_much(most: int) -> Refused:
+    """Why a reply that one message cannot hold is not put together."""
+    why = f"the hits hold more than the {most} bytes of one reply"
+    return Refused(E.TOO_LARGE, f"{why}: ask for fewer (k), give a budget (max_bytes), or leave payloads out")
 
 
 def has_near_tie(found: Found) -> bool:

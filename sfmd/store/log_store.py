@@ -18,7 +18,7 @@ import structlog
 
 from sfmd.domain import ChangeRow, Head, Namespace, Op
 from sfmd.errors import E, Refused
-from sfmd.protocols import WriteTx
+from sfmd.protocols import FEW, WriteTx
 from sfmd.store import records
 from sfmd.store.database import Cursor, Database, Link
 from sfmd.store.readers import Readers, refusing
@@ -181,13 +181,23 @@ class LogStore:
         return [records.namespace(row) for row in self._rows(self._sql.namespaces, ())]
 
     def changes(self, from_seq: int, to_seq: int, *, ns_id: int | None = None, payloads: bool = True,
-                limit: int = 1000) -> list[ChangeRow]:  # fmt: skip
+                limit: int = 1000, max_bytes: int = 0) -> list[ChangeRow]:  # fmt: skip
         """Rows with from_seq <= seq <= to_seq in order, at most `limit`, as logged; vectors come with the
-        payloads.
+        payloads. With `max_bytes` it reads on only while their content is less, FEW rows at a time.
         """
         statement = self._sql.of_log(payloads, ns_id is not None)
-        values = statement.args(from_seq=from_seq, to_seq=to_seq, ns_id=ns_id, rows=limit)
-        return [records.change_row(row) for row in self._rows(statement, values)]
+        found: list[ChangeRow] = []
+        held = 0
+        while len(found) < limit and held <= max_bytes:
+            wanted = min(FEW, limit - len(found)) if max_bytes else limit
+            values = statement.args(from_seq=from_seq, to_seq=to_seq, ns_id=ns_id, rows=wanted)
+            part = [records.change_row(row) for row in self._rows(statement, values)]
+            found += part
+            if len(part) < wanted or not max_bytes:
+                break
+            held += sum(row.content_bytes for row in part)
+            from_seq = part[-1].seq + 1
+        return found
 
     def rows(self, seqs: Sequence[int], *, payloads: bool = True, vectors: bool = False) -> dict[int, ChangeRow]:
         """Rows by seq with their content resolved through content_seq (kind, payload, metadata… always
@@ -219,9 +229,13 @@ class LogStore:
         as_of_seq: int | None = None,
         payloads: bool = True,
         vectors: bool = False,
+        max_bytes: int = 0,
     ) -> list[ChangeRow]:
-        """Memories with id > after_id in byte order of the id, content resolved, at most `limit`."""
+        """Memories with id > after_id in byte order of the id, content resolved, at most `limit`. With `max_bytes` it
+        reads on only while their content is less, FEW rows at a time. An empty list says that there are no more.
+        """
         found: list[ChangeRow] = []
+        step, held = FEW if max_bytes else CHUNK, 0
         statement = self._sql.listed(include_deleted or as_of_seq is not None)
         with self._readers.snapshot() as cursor:
             while len(found) < limit:
@@ -231,8 +245,15 @@ class LogStore:
                     break
                 after_id = heads[-1][0]
                 seqs = self._seqs_as_of(cursor, ns_id, heads, as_of_seq)
-                rows = self._resolved(cursor, seqs, payloads=payloads, vectors=vectors)
-                found.extend(rows[s] for s in seqs if include_deleted or not rows[s].deleted)
+                for at in range(0, len(seqs), step):
+                    part = seqs[at : at + step]
+                    rows = self._resolved(cursor, part, payloads=payloads, vectors=vectors)
+                    kept = [rows[s] for s in part if include_deleted or not rows[s].deleted]
+                    found += kept
+                    if max_bytes:
+                        held += sum(row.content_bytes for row in kept)
+                        if held > max_bytes:
+                            return found[:limit]
         return found[:limit]
 
     def core_rows(self, ns_id: int, from_seq: int, to_seq: int) -> Iterator[ChangeRow]:

@@ -301,3 +301,27 @@ async def test_damaged_payload_bytes_are_refused_never_returned(tmp_path: Path) 
             with pytest.raises(Refused) as refused:
                 await call
             assert refused.value.code is E.CORRUPT
+
+
+async def test_a_page_ends_at_half_a_message_and_goes_on_behind_a_filter_too(tmp_path: Path) -> None:
+    async with service_in(tmp_path, calls={"message_bytes": 2**16}) as service:
+        items = [
+            memory(f"m{n:02}", kind=("even", "odd")[n % 2], payload=json.dumps("p" * 10_000).encode(),
+                   metadata_json=json.dumps({"ä": "ä" * 2_000}, ensure_ascii=False))
+            for n in range(40)
+        ]  # fmt: skip
+        items[7] = memory("m07", kind="odd", payload=json.dumps("p" * 50_000).encode())
+        await service.store_batch(TESTER, "notes", items)
+        for chosen, want in ((Filter(), range(40)), (Filter(kinds=("odd",)), range(1, 40, 2))):
+            ids, token, sizes = [], "", []
+            while True:
+                page = await service.list_page(TESTER, "notes", page_token=token, filter_=chosen)
+                ids += [m.id for m in page.memories]
+                sizes.append(sum(len(m.payload) + len(m.metadata_json.encode()) for m in page.memories))
+                assert all(len(m.payload) > 10_000 for m in page.memories)
+                token = page.next_page_token
+                if not token:
+                    break
+            assert ids == [f"m{n:02}" for n in want]
+            assert len(sizes) > len(ids) // 3
+            assert all(size < 2**15 or size == 50_004 for size in sizes[:-1])
