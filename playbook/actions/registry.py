@@ -59,6 +59,7 @@ PROBES: Mapping[str, str] = {
     "release": "playbook.actions.helm:probe_release",
     "release.live": "playbook.actions.drift:probe",
     "images": "playbook.actions.images:probe_nodes",
+    "images.running": "playbook.actions.running_images:probe",
     "pods": "playbook.actions.workloads:probe_ready",
     "restarts": "playbook.actions.workloads:probe_restarts",
     "claims": "playbook.actions.workloads:probe_claims",
