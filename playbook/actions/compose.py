@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
+from playbook.actions import images
 from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
 from playbook.trouble import Trouble
@@ -36,6 +39,7 @@ def reset(hands: Hands, params: Mapping[str, Any]) -> str:
     target, shell = hands.target, hands.shell
     files = [word for path in compose_files(target) for word in ("--file", str(path))]
     base = [*program(shell), "--project-name", PROJECT, *files]
+    build_own(hands, base)
     try:
         hands.tell("taking the stack down with its volumes")
         shell.run([*base, "down", "--volumes", "--remove-orphans"], timeout_s=120)
@@ -51,6 +55,18 @@ def reset(hands: Hands, params: Mapping[str, Any]) -> str:
     except CommandFailed as failed:
         raise Trouble("SFM-CMP-002", "the compose stack did not come up", why=failed.told) from failed
     return f"{services} services are up, healthy, and answer"
+
+
+def build_own(hands: Hands, base: list[str]) -> None:
+    """Build those of our own images that the stack runs and the local Docker lacks: no registry has them."""
+    try:
+        stack = yaml.safe_load(hands.shell.run([*base, "config"], timeout_s=60).stdout)
+    except CommandFailed as failed:
+        raise Trouble("SFM-CMP-002", "the compose files do not fit together", why=failed.told) from failed
+    used = {service.get("image") for service in stack["services"].values()}
+    ours = [image for image in hands.book.images if image.ref in used]
+    for image in images.unbuilt(hands.target, hands.shell, ours):
+        images.build_one(hands.target, hands.shell, image, hands.left_s, hands.tell)
 
 
 def containers(shell: Shell) -> list[dict[str, Any]]:

@@ -24,6 +24,9 @@ KAFKA_S = 9.0
 """How long a broker may take for its metadata."""
 POLICY_PACKAGE = "soma"
 """The root of every policy that the shared infrastructure brings."""
+AUTHZ_PACKAGE = "system.authz"
+"""What OPA asks before it answers anybody."""
+UNAUTHORIZED = 401
 
 
 def judge_kafka(
@@ -146,6 +149,9 @@ def opa(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         if status != 200:
             return Status.FAIL, f"{name} /health answers {status}: {body[:200]}"
         status, body = http(probe, name, 8181, "/v1/data")
+        if status == UNAUTHORIZED:  # it answers nobody before it has the policy that says what it answers
+            refuses = f"{name} runs without its policies and refuses every question"
+            return Status.FAIL, refuses, "SFM-OPA-002", reload_opa(probe)
         if status != 200 or "result" not in json.loads(body):
             return Status.FAIL, f"{name} /v1/data answers {status}: {body[:200]}"
     packages = sorted(json.loads(body)["result"])
@@ -159,7 +165,8 @@ def reload_opa(probe: Probe) -> str:
     """What brings the policies back: a restart when the cluster still has them, else (empty) the code's own command."""
     target, name = probe.target, f"{probe.target.release}-opa"
     kept = probe.seen.reader.get(f"/api/v1/namespaces/{target.namespace}/configmaps/{name}-policies") or {}
-    if not any(f"package {POLICY_PACKAGE}" in text for text in (kept.get("data") or {}).values()):
+    texts = "\n".join((kept.get("data") or {}).values())
+    if not all(f"package {package}" in texts for package in (POLICY_PACKAGE, AUTHZ_PACKAGE)):
         return ""
     restart = f"kubectl -n {target.namespace} rollout {{}} deployment/{name}"
     return f"{restart.format('restart')}, then {restart.format('status')} --timeout=180s"

@@ -152,10 +152,32 @@ def vault_sealed(scene: Scene) -> None:
         client.sys.seal()
 
 
+def policies(scene: Scene, **changed: str | None) -> dict[str, str]:
+    """Change the ConfigMap of OPA's policies (None takes one away); what it held before."""
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/sharedinfra-opa-policies"
+    held = (scene.api.get(path) or {})["data"]
+    scene.api.merge(path, {"data": changed})
+    return {str(name): str(text) for name, text in held.items()}
+
+
+def restart_opa() -> None:
+    for words in (["restart"], ["status", "--timeout=180s"]):
+        subprocess.run(["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "rollout", words[0],
+                        "deployment/sharedinfra-opa", *words[1:]], check=True, capture_output=True)  # fmt: skip
+
+
 def opa_without_its_policy(scene: Scene) -> None:
-    proxy = f"/api/v1/namespaces/{NAMESPACE}/services/sharedinfra-opa:8181/proxy/v1/policies"
-    for policy in (scene.api.get(proxy) or {})["result"]:
-        assert scene.api.delete(f"{proxy}/{policy['id']}")
+    """OPA was started when the cluster did not have the policy, which is back since."""
+    held = policies(scene, **{"memory.rego": None})
+    restart_opa()
+    policies(scene, **{"memory.rego": held["memory.rego"]})
+
+
+def opa_without_any_policy(scene: Scene) -> None:
+    """Somebody emptied the ConfigMap, and OPA was started again."""
+    held = policies(scene)
+    policies(scene, **dict.fromkeys(held))
+    restart_opa()
 
 
 def web(script: str) -> dict[str, Any]:
@@ -222,6 +244,7 @@ FAULTS = [
     Fault(topic_with_fewer_partitions, "app.kafka", "SFM-KAF-016", "1 partitions, wanted 3"),
     Fault(redis_password_changed, "app.redis", "SFM-RED-010", "refused"),
     Fault(opa_without_its_policy, "opa.query", "SFM-OPA-002", "no package soma"),
+    Fault(opa_without_any_policy, "opa.query", "SFM-OPA-002", "refuses every question"),
     Fault(broker_hangs, "kafka.brokers", "SFM-KAF-001", "sharedinfra-kafka-0"),
     Fault(vault_sealed, "vault.health", "SFM-VLT-001", "sharedinfra-vault-0 is sealed"),
     Fault(namespace_terminating, "app.namespace", "SFM-APP-015", "ConfigMap held (finalizers: example.com/hold)"),

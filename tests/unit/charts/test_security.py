@@ -203,15 +203,6 @@ def test_the_key_that_kafka_reads_is_the_key_that_was_made(tmp_path, bits):
     assert again.stdout == made
 
 
-def test_the_policies_say_what_their_tests_say():
-    if shutil.which("opa") is None:
-        pytest.skip("opa is not installed: the policies were NOT tested (https://www.openpolicyagent.org)")
-    done = subprocess.run(["opa", "test", str(HELM / "components/opa/files/policies")], capture_output=True, text=True,
-                          check=False)  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "PASS: 7/7" in done.stdout
-
-
 @pytest.mark.parametrize("file", sorted([*HELM.rglob("files/*.sh"), *(HELM.parent / "images").glob("*/soma-*")]),
                          ids=lambda p: p.name)  # fmt: skip
 def test_a_script_parses_and_puts_no_secret_on_a_command_line(file):
