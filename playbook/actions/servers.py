@@ -145,15 +145,15 @@ def opa(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         return absent("OPA") if wanted is None else (Status.FAIL, "no OPA pod is there")
     for pod in pods:
         name = pod["metadata"]["name"]
-        status, body = http(probe, name, 8181, "/health?bundles&plugins")
-        if status != 200:
-            return Status.FAIL, f"{name} /health answers {status}: {body[:200]}"
-        status, body = http(probe, name, 8181, "/v1/data")
-        if status == UNAUTHORIZED:  # it answers nobody before it has the policy that says what it answers
-            refuses = f"{name} runs without its policies and refuses every question"
-            return Status.FAIL, refuses, "SFM-OPA-002", reload_opa(probe)
-        if status != 200 or "result" not in json.loads(body):
-            return Status.FAIL, f"{name} /v1/data answers {status}: {body[:200]}"
+        for path in ("/health?bundles&plugins", "/v1/data"):
+            status, body = http(probe, name, 8181, path)
+            if status == UNAUTHORIZED:  # it answers nobody before it has the policy that says what it answers
+                refuses = f"{name} runs without its policies and refuses every question"
+                return Status.FAIL, refuses, "SFM-OPA-002", reload_opa(probe)
+            if status != 200:
+                return Status.FAIL, f"{name} {path} answers {status}: {body[:200]}"
+        if "result" not in json.loads(body):
+            return Status.FAIL, f"{name} /v1/data answers no result: {body[:200]}"
     packages = sorted(json.loads(body)["result"])
     if POLICY_PACKAGE not in packages:
         loaded = f"no package {POLICY_PACKAGE}; loaded: {', '.join(packages) or 'none'}"

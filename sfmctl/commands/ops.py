@@ -88,6 +88,9 @@ def reset(
         list[Path] | None,
         typer.Option("--compose-file", envvar="SFM_COMPOSE_FILE", help="Compose file laid over the stack's."),
     ] = None,
+    build_arg: playrun.BuildArg = None,
+    build_network: playrun.BuildNetwork = "",
+    buildkit: playrun.BuildKit = True,
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
@@ -99,11 +102,16 @@ def reset(
     exit_code: playrun.ExitCode = False,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
-    """Remove the release and its namespace from the cluster, naming what blocks it; absent is success."""
+    """Remove the release and its namespace from the cluster, naming what blocks it; absent is success.
+
+    With `--compose`: take that stack down with its volumes, build our own images that the local Docker lacks, and bring
+    it up again.
+    """
     aim = playrun.target(
         cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
         force_finalizers=force_finalizers, compose=compose, gone_wait_s=wait, keep_cluster=True,
-        compose_files=tuple(path.resolve() for path in compose_file or []),
+        compose_files=tuple(path.resolve() for path in compose_file or []), build_args=build_arg,
+        build_network=build_network, buildkit=buildkit,
     )  # fmt: skip
     play = "reset-compose" if compose else "reset"
     return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)

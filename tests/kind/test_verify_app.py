@@ -160,24 +160,31 @@ def policies(scene: Scene, **changed: str | None) -> dict[str, str]:
     return {str(name): str(text) for name, text in held.items()}
 
 
-def restart_opa() -> None:
-    for words in (["restart"], ["status", "--timeout=180s"]):
-        subprocess.run(["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "rollout", words[0],
-                        "deployment/sharedinfra-opa", *words[1:]], check=True, capture_output=True)  # fmt: skip
+def rollout_of_opa(*words: str) -> None:
+    argv = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE, "rollout", words[0], "deployment/sharedinfra-opa"]
+    subprocess.run([*argv, *words[1:]], check=True, capture_output=True)
 
 
 def opa_without_its_policy(scene: Scene) -> None:
     """OPA was started when the cluster did not have the policy, which is back since."""
     held = policies(scene, **{"memory.rego": None})
-    restart_opa()
+    rollout_of_opa("restart")
+    rollout_of_opa("status", "--timeout=180s")
     policies(scene, **{"memory.rego": held["memory.rego"]})
 
 
 def opa_without_any_policy(scene: Scene) -> None:
-    """Somebody emptied the ConfigMap, and OPA was started again."""
-    held = policies(scene)
-    policies(scene, **dict.fromkeys(held))
-    restart_opa()
+    """Somebody emptied the ConfigMap and started OPA again: the new one answers nobody and never gets ready."""
+    policies(scene, **dict.fromkeys(policies(scene)))
+    rollout_of_opa("restart")
+
+    def started() -> bool:
+        found = [p for p in scene.api.items(f"/api/v1/namespaces/{NAMESPACE}/pods")
+                 if p["metadata"]["name"].startswith("sharedinfra-opa-")]  # fmt: skip
+        running = [s for p in found for s in p["status"].get("containerStatuses", []) if "running" in s["state"]]
+        return len(running) == len(found) == 2
+
+    until("the new OPA runs beside the old one", started)
 
 
 def web(script: str) -> dict[str, Any]:
