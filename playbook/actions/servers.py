@@ -26,7 +26,8 @@ POLICY_PACKAGE = "soma"
 """The root of every policy that the shared infrastructure brings."""
 AUTHZ_PACKAGE = "system.authz"
 """What OPA asks before it answers anybody."""
-UNAUTHORIZED = 401
+UNDECIDED = "authorization policy missing or undefined"
+"""What OPA says, with a status of 500, when it lacks that."""
 
 
 def judge_kafka(
@@ -147,7 +148,7 @@ def opa(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         name = pod["metadata"]["name"]
         for path in ("/health?bundles&plugins", "/v1/data"):
             status, body = http(probe, name, 8181, path)
-            if status == UNAUTHORIZED:  # it answers nobody before it has the policy that says what it answers
+            if UNDECIDED in body:  # it answers nobody before it has the policy that says what it answers
                 refuses = f"{name} runs without its policies and refuses every question"
                 return Status.FAIL, refuses, "SFM-OPA-002", reload_opa(probe)
             if status != 200:
