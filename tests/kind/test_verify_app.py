@@ -174,8 +174,9 @@ def opa_without_its_policy(scene: Scene) -> None:
 
 
 def opa_without_any_policy(scene: Scene) -> None:
-    """Somebody emptied the ConfigMap and started OPA again: the new one answers nobody and never gets ready."""
-    policies(scene, **dict.fromkeys(policies(scene)))
+    """OPA was started while the cluster had none: the new one answers nobody and never gets ready."""
+    held = policies(scene)
+    policies(scene, **dict.fromkeys(held))
     rollout_of_opa("restart")
 
     def started() -> bool:
@@ -185,6 +186,7 @@ def opa_without_any_policy(scene: Scene) -> None:
         return len(running) == len(found) == 2
 
     until("the new OPA runs beside the old one", started)
+    policies(scene, **held)
 
 
 def web(script: str) -> dict[str, Any]:
