@@ -187,3 +187,16 @@ def settled(api: Writer, within_s: float = 180) -> dict[str, tuple[str, str]]:
             return now
         assert time.monotonic() < deadline, sorted(set(now.items()) ^ set(before.items()))
         before = now
+
+
+def outcomes(ran: Ran) -> dict[str, str]:
+    """How each step of a run came out."""
+    return {one["id"]: one["result"] for one in ran.document["outcomes"]}
+
+
+def release_revision() -> int:
+    """The revision of the release, which is deployed."""
+    argv = ["helm", "--kube-context", "kind-soma", "-n", NAMESPACE, "status", "sharedinfra", "-o", "json"]
+    found = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout)["info"]["status"] == "deployed"
+    return int(json.loads(found.stdout)["version"])
