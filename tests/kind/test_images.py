@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
-from playbook.actions.image_names import canonical
+from playbook.actions.image_names import canonical, held_as
+from playbook.actions.images import listed
 from testing.registry import Registry
 from tests.kind.conftest import Sfmctl, only
 
@@ -28,8 +30,7 @@ def docker(*argv: str) -> str:
 
 def there(node: str) -> dict[str, str]:
     """Reference to image id of what crictl shows on one node."""
-    listed = json.loads(docker("exec", node, "crictl", "images", "-o", "json"))["images"]
-    return {canonical(tag): image["id"] for image in listed for tag in image.get("repoTags") or []}
+    return listed(json.loads(docker("exec", node, "crictl", "images", "-o", "json")))
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,22 @@ def test_the_one_node_that_lost_an_image_is_named_and_supplied_again(
     why = next(step["why"] for step in again.document["plan"]["steps"] if step["id"] == "images.preload")
     assert why == f"images.absent is {IMAGE} on {lost}"
     assert sfmctl.run("images", "verify", *values, "--cluster", CLUSTER).code == 0
+
+
+def test_an_image_that_is_named_by_its_digest_arrives_under_it(
+    sfmctl: Sfmctl, wide: list[str], mirror: Registry, tmp_path: Path
+) -> None:
+    served = "somewhere/elsewhere/opa"
+    digest = next(tag for name, tag in mirror.manifests if name == served and tag.startswith("sha256:"))
+    path, ref = tmp_path / "values.yaml", f"elsewhere/opa@{digest}"
+    image = {"repository": "elsewhere/opa", "tag": "1", "digest": digest}
+    path.write_text(yaml.safe_dump(only("opa") | {"opa": {"image": image}}))
+    asked = ["images", "preload", *sfmctl.values, "-f", str(path), *wide, "--mirror", f"{mirror.address}/somewhere"]
+    try:
+        ran = sfmctl.run(*asked, "--yes", "-o", "json")
+        assert ran.code == 0, ran.err
+        assert [node for node in NODES if canonical(ref) not in there(node)] == []
+        again = sfmctl.run(*asked, "--yes", "-o", "json")
+        assert (again.code, again.document["changed"]) == (0, 0), again.err
+    finally:
+        docker("rmi", "--force", held_as(ref), f"{mirror.address}/{served}@{digest}")
