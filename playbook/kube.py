@@ -52,9 +52,10 @@ def configuration(context: str, kubeconfig: Path | None = None) -> Any:
     except config.ConfigException as error:
         raise Unknown("SFM-K8S-002", f"the kubeconfig has no usable context {context!r}", why=str(error)) from error
     except (OSError, ValueError, yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
-        # What the library says of a file that is no YAML, no mapping, no text, or may not be read.
         file = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
-        raise Unknown("SFM-K8S-018", f"the kubeconfig {file} cannot be used", why=gist(error)) from error
+        told = isinstance(error, OSError | ValueError | yaml.YAMLError)  # the others come of a file of another form
+        why = " ".join(str(error).split()) if told else "it is no mapping of clusters, users and contexts"
+        raise Unknown("SFM-K8S-018", f"the kubeconfig {file} cannot be used", why=why) from error
     made.retries = False
     return made
 
@@ -229,11 +230,6 @@ def api_trouble(method: str, path: str, status: int | None, body: str) -> Troubl
     if status is not None and (status == 429 or status >= 500):
         return Unknown("SFM-K8S-001", f"the API server answers {method} {path} with {status}", why=message[:500])
     return Trouble("SFM-K8S-004", f"the API server does not accept {method} {path} ({status})", why=message[:500])
-
-
-def gist(error: BaseException) -> str:
-    """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def short_reason(error: BaseException) -> str:

@@ -59,5 +59,5 @@ def probe(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     if seen.ok:
         return Status.PASS, seen.found
     status = Status.FAIL if tool.required else Status.WARN
-    observed = f"{seen.found} is older than {tool.minimum}" if seen.found else f"missing: {seen.problem}"
+    observed = f"{seen.found} is older than {tool.minimum}" if seen.found else seen.problem
     return status, observed, "SFM-TOOL-002" if seen.found else "SFM-TOOL-001", tool.install

@@ -102,6 +102,7 @@ def test_a_kubeconfig_that_is_none_is_named(tmp_path: Path, text: bytes) -> None
         configuration("kind-soma", tmp_path / "config")
     assert caught.value.code in ("SFM-K8S-018", "SFM-K8S-002")
     assert str(tmp_path / "config") in caught.value.what + caught.value.why
+    assert "Error" not in caught.value.why  # the words are for people, not the library's own
 
 
 def test_nobody_there_is_unknown(tmp_path: Path, api: Api) -> None:
