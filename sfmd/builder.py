@@ -79,7 +79,7 @@ class MemorySystemBuilder:
         writer = Writer(
             store, self._clock, meters,
             policy=GroupCommit(settings.writer.rows, settings.writer.delay_s), queue_items=limits.queue_items,
-            topic=settings.events.topic, on_cut=upkeep.cut, on_commit=upkeep.committed,
+            queue_bytes=limits.queue_bytes, topic=settings.events.topic, on_cut=upkeep.cut, on_commit=upkeep.committed,
         )  # fmt: skip
         upkeep.start()
         recalling = Recalling(store, embedders, settings.call_bounds().message_bytes)

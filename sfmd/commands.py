@@ -31,6 +31,7 @@ class Command(Protocol):
     """A write that waits for its transaction."""
 
     size: int
+    size_bytes: int
     alone: bool
     future: asyncio.Future[Any]
 
@@ -45,11 +46,15 @@ class StoreCommand:
     """One or many memories for one namespace; the reply is an outcome per item, in order."""
 
     __slots__ = (
-        "_buffer", "_raw", "alone", "first_index", "future", "items", "principal", "size", "space", "vectors",
+        "_buffer", "_raw", "alone", "first_index", "future", "items", "principal", "size", "size_bytes",
+        "space", "vectors",
     )  # fmt: skip
 
-    def __init__(self, space: Space, principal: str, items: Sequence[Item], vectors: F32, first_index: int = 0) -> None:
-        self.space, self.principal, self.first_index = space, principal, first_index
+    def __init__(
+        self, space: Space, principal: str, items: Sequence[Item], vectors: F32, first_index: int = 0,
+        size_bytes: int = 0,
+    ) -> None:  # fmt: skip
+        self.space, self.principal, self.first_index, self.size_bytes = space, principal, first_index, size_bytes
         self.alone = False
         self._raw: tuple[MemoryInput, Preparing] | None = None
         self.future: asyncio.Future[list[ItemResult]]
@@ -58,7 +63,7 @@ class StoreCommand:
     @classmethod
     def unprepared(cls, space: Space, principal: str, memory: MemoryInput, preparing: Preparing) -> StoreCommand:
         """One memory that the writer prepares together with the others of its group: see `prepare_together`."""
-        made = cls(space, principal, (), NO_VECTORS)
+        made = cls(space, principal, (), NO_VECTORS, size_bytes=len(memory.payload) + len(memory.metadata_json))
         made.size, made._raw = 1, (memory, preparing)
         return made
 
@@ -184,6 +189,7 @@ class ChangeCommand:
     outcome = Outcome.DELETED
     alone = False
     size = 1
+    size_bytes = 0
 
     def __init__(
         self, space: Space, principal: str, id_: str, *, key: str = "", key_digest: bytes = NO_DIGEST,
@@ -304,6 +310,7 @@ class PurgeCommand:
 
     alone = True
     size = 1
+    size_bytes = 0
 
     def __init__(self, space: Space, principal: str, id_: str) -> None:
         self.space, self.principal, self.id = space, principal, id_

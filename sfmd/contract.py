@@ -6,10 +6,10 @@ arrives in `Caller`, made by the transport from the token and never from a field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sfmd.domain import Channel, HalfLife, Memory, Namespace, RecallResult, WriteResult
+from sfmd.domain import Channel, HalfLife, Memory, MemoryInput, Namespace, RecallResult, WriteResult
 from sfmd.record import record
 
 
@@ -34,6 +34,7 @@ class Limits:
     content_type_bytes: int = 128
     batch_items: int = 100_000
     chunk_items: int = 2_000
+    chunk_bytes: int = 4 * 1024 * 1024
     recall_batch_items: int = 64
     k: int = 1_000
     page_items: int = 1_000
@@ -43,6 +44,7 @@ class Limits:
     channels: int = 16
     namespaces: int = 1_024
     queue_items: int = 20_000
+    queue_bytes: int = 64 * 1024 * 1024
     recall_queue: int = 256
     watchers: int = 256
     min_seq_wait_s: float = 30.0
@@ -94,6 +96,14 @@ class ItemError:
     code: str
     message: str
     status: str
+
+
+@record
+class Batch:
+    """What one message of a stream brings: memories, and the message's size in bytes."""
+
+    memories: Sequence[MemoryInput]
+    size_bytes: int
 
 
 @record

@@ -23,6 +23,7 @@ class CreateCommand:
 
     alone = True
     size = 1
+    size_bytes = 0
 
     def __init__(self, spaces: Spaces, principal: str, wanted: Namespace, limits: Limits) -> None:
         self._spaces, self._principal, self._wanted, self._limits = spaces, principal, wanted, limits
@@ -56,6 +57,7 @@ class ConfigureCommand:
 
     alone = True
     size = 1
+    size_bytes = 0
 
     def __init__(self, spaces: Spaces, principal: str, change: NamespaceChange, limits: Limits) -> None:
         self._spaces, self._principal, self._change, self._limits = spaces, principal, change, limits

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from sfmd.contract import (
+    Batch,
     Caller,
     Change,
     ExportHead,
@@ -116,17 +117,13 @@ class MemoryService:
         """Store many in one go, an outcome per item in order; a bad item never stops a good one."""
         return await self._writing.store_batch(caller, namespace, memories, first_index)
 
-    async def store_stream(
-        self, caller: Caller, namespace: str, batches: AsyncIterator[Sequence[MemoryInput]]
-    ) -> list[ItemResult]:
+    async def store_stream(self, caller: Caller, namespace: str, batches: AsyncIterator[Batch]) -> list[ItemResult]:
         """`store_batch` over a stream, up to `limits.batch_items` in all. What was taken before a break
         stays.
         """
         return await self._writing.store_listed(caller, namespace, batches)
 
-    async def import_(
-        self, caller: Caller, namespace: str, batches: AsyncIterator[Sequence[MemoryInput]]
-    ) -> ImportSummary:
+    async def import_(self, caller: Caller, namespace: str, batches: AsyncIterator[Batch]) -> ImportSummary:
         """Like `store_stream` without a bound on the total; the reply counts instead of listing."""
         return await self._writing.import_(caller, namespace, batches)
 

@@ -31,10 +31,13 @@ Answer = tuple[Command, Any, Exception | None]
 
 @dataclass(frozen=True, slots=True)
 class GroupCommit:
-    """When a group is flushed: at `rows`, at `delay_s` old, or at once when nobody else is expected."""
+    """When a group is flushed: at `rows`, at `delay_s` old, or at once when nobody else is expected. Beside its first
+    command it holds at most `size_bytes`.
+    """
 
     rows: int = 4096
     delay_s: float = 0.002
+    size_bytes: int = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,12 @@ class Writer:
 
     def __init__(
         self, store: Store, clock: Clock, meters: Meters, *, policy: GroupCommit, queue_items: int,
-        topic: str = "", on_cut: Callable[[Cut], None] | None = None, on_commit: Callable[[], None] | None = None,
+        queue_bytes: int, topic: str = "", on_cut: Callable[[Cut], None] | None = None,
+        on_commit: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self._store, self._clock, self._meters = store, clock, meters
-        self._policy, self._queue_items, self._topic = policy, queue_items, topic
+        self._policy, self._topic = policy, topic
+        self._queue_items, self._queue_bytes = queue_items, queue_bytes
         self._on_cut, self._on_commit = on_cut, on_commit
         self._groups: SimpleQueue[list[Command] | None] = SimpleQueue()
         self._pending: deque[Command] = deque()
@@ -90,6 +95,7 @@ class Writer:
         self._busy = False
         self._rested = asyncio.Event()
         self._waiting = 0
+        self._waiting_bytes = 0
         self._room = asyncio.Event()
         self._crowd = 1
         self._closing = False
@@ -119,26 +125,30 @@ class Writer:
 
         A caller that goes away does not take back what is being committed: others' replies ride on the same group.
         """
-        if self._full(command.size):
+        if self._full(command):
             raise Refused(E.BUSY, "the write queue is full", retry_after_s=0.1)
         future = command.future = self._loop.create_future()
         self._waiting += command.size
+        self._waiting_bytes += command.size_bytes
         self._pending.append(command)
         self._consider()
         return future
 
     async def room(self, command: Command) -> None:
         """Wait for room in a full queue: a stream that was admitted is slowed down, not broken off."""
-        while self._full(command.size):
+        while self._full(command):
             self._room.clear()
             await self._room.wait()
 
-    def _full(self, size: int) -> bool:
+    def _full(self, command: Command) -> bool:
         if self._closing:
             raise Refused(E.STOPPING)
         if self.failure:
             raise Refused(E.STORE_DOWN, self.failure)
-        return self._waiting > 0 and self._waiting + size > self._queue_items
+        return self._waiting > 0 and (
+            self._waiting + command.size > self._queue_items
+            or self._waiting_bytes + command.size_bytes > self._queue_bytes
+        )
 
     async def close(self) -> None:
         """Commit what was taken, then end the thread."""
@@ -172,11 +182,14 @@ class Writer:
             self._timer = None
         if self._busy or not self._pending:
             return
-        group = [self._pending.popleft()]
-        rows = group[0].size
-        while self._pending and rows + self._pending[0].size <= self._policy.rows:
+        policy, group = self._policy, [self._pending.popleft()]
+        rows, size_bytes = group[0].size, group[0].size_bytes
+        while self._pending:
+            rows += self._pending[0].size
+            size_bytes += self._pending[0].size_bytes
+            if rows > policy.rows or size_bytes > policy.size_bytes:
+                break
             group.append(self._pending.popleft())
-            rows += group[-1].size
         # As many seem to write at the same time as came together lately.
         self._crowd = max(len(group), self._crowd - 1)
         self._busy = True
@@ -272,6 +285,7 @@ class Writer:
         self._room.set()
         for command, reply, error in answers:
             self._waiting -= command.size
+            self._waiting_bytes -= command.size_bytes
             if command.future.done():
                 continue
             if error is not None:

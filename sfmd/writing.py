@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 from sfmd import digests, validation
 from sfmd.commands import DeleteCommand, PurgeCommand, ReinforceCommand, StoreCommand, UndoCommand
-from sfmd.contract import Caller, ImportSummary, ItemResult, Limits, PurgeResult
+from sfmd.contract import Batch, Caller, ImportSummary, ItemResult, Limits, PurgeResult
 from sfmd.domain import MemoryInput, Outcome, WriteResult
 from sfmd.errors import CATALOGUE, E, Refused
 from sfmd.measure import Meters
@@ -62,9 +62,7 @@ class Writing:
             results += await self._submit(caller, space, prepared, first_index + start)
         return results
 
-    async def store_listed(
-        self, caller: Caller, namespace: str, batches: AsyncIterator[Sequence[MemoryInput]]
-    ) -> list[ItemResult]:
+    async def store_listed(self, caller: Caller, namespace: str, batches: AsyncIterator[Batch]) -> list[ItemResult]:
         """A stream of up to `limits.batch_items`, every outcome listed."""
         results: list[ItemResult] = []
         await self.store_stream(caller, namespace, batches, results.extend, self._limits.batch_items)
@@ -74,7 +72,7 @@ class Writing:
         self,
         caller: Caller,
         namespace: str,
-        batches: AsyncIterator[Sequence[MemoryInput]],
+        batches: AsyncIterator[Batch],
         seen: Callable[[list[ItemResult]], None],
         limit: int | None,
     ) -> None:
@@ -83,27 +81,36 @@ class Writing:
         Memory stays bounded: nothing more is read from the stream while chunks wait for the disk.
         """
         space = self._spaces.get(namespace)
+        limits = self._limits
         flying: list[asyncio.Task[list[ItemResult]]] = []
         chunk: list[MemoryInput] = []
-        taken = 0
+        held = taken = 0
 
         async def flush() -> None:
-            nonlocal chunk
+            nonlocal chunk, held
             while len(flying) >= CHUNKS_IN_FLIGHT:
                 seen(await flying.pop(0))
             prepared = await self._prepare(chunk, space)
-            flying.append(asyncio.create_task(self._submit(caller, space, prepared, taken - len(chunk), patient=True)))
-            chunk = []
+            submitting = self._submit(caller, space, prepared, taken - len(chunk), size_bytes=held, patient=True)
+            flying.append(asyncio.create_task(submitting))
+            chunk, held = [], 0
 
         try:
             async for batch in batches:
-                if limit is not None and taken + len(batch) > limit:
+                count = len(batch.memories)
+                if limit is not None and taken + count > limit:
                     raise Refused(E.TOO_LARGE, f"more than {limit} items; see SOMA_LIMITS__BATCH_ITEMS")
-                for start in range(0, len(batch), self._limits.chunk_items):
-                    part = batch[start : start + self._limits.chunk_items]
-                    if len(chunk) + len(part) > self._limits.chunk_items:
+                mean = 1 + batch.size_bytes // max(1, count)
+                step = min(limits.chunk_items, max(1, limits.chunk_bytes // mean))
+                for start in range(0, count, step):
+                    part = batch.memories[start : start + step]
+                    size_bytes = mean * len(part)
+                    if chunk and (
+                        len(chunk) + len(part) > limits.chunk_items or held + size_bytes > limits.chunk_bytes
+                    ):
                         await flush()
                     chunk += part
+                    held += size_bytes
                     taken += len(part)
             if chunk:
                 await flush()
@@ -113,9 +120,7 @@ class Writing:
             # What was handed to the writer is being committed whatever happens to the stream; see its end.
             await asyncio.gather(*flying, return_exceptions=True)
 
-    async def import_(
-        self, caller: Caller, namespace: str, batches: AsyncIterator[Sequence[MemoryInput]]
-    ) -> ImportSummary:
+    async def import_(self, caller: Caller, namespace: str, batches: AsyncIterator[Batch]) -> ImportSummary:
         """A stream without a bound, counted instead of listed."""
         counts: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         errors: list[ItemResult] = []
@@ -202,9 +207,10 @@ class Writing:
         return await loop.run_in_executor(self._pool, self._preparing.prepare, memories, space.namespace)
 
     async def _submit(
-        self, caller: Caller, space: Space, prepared: Prepared, first_index: int, *, patient: bool = False
-    ) -> list[ItemResult]:
-        command = StoreCommand(space, caller.principal, prepared.items, prepared.vectors, first_index)
+        self, caller: Caller, space: Space, prepared: Prepared, first_index: int, *, size_bytes: int = 0,
+        patient: bool = False,
+    ) -> list[ItemResult]:  # fmt: skip
+        command = StoreCommand(space, caller.principal, prepared.items, prepared.vectors, first_index, size_bytes)
         return await self._commit(command, patient=patient)
 
     async def _commit(self, command: StoreCommand, *, patient: bool = False) -> list[ItemResult]:

@@ -128,8 +128,10 @@ class Endpoints:
         return raw
 
     async def _messages(self, context: Context[Any, Any], call: Call, rule: Rule,
-                        parse: Callable[[bytes], Any]) -> AsyncGenerator[Any, None]:  # fmt: skip
-        """Parsed messages of an upload. The first names the namespace; a later one may repeat it, never change it."""
+                        parse: Callable[[bytes], Any]) -> AsyncGenerator[tuple[Any, int], None]:  # fmt: skip
+        """Messages of an upload, parsed, and their sizes in bytes. The first names the namespace; a later one may
+        repeat it, never change it.
+        """
         namespace: str | None = None
         while (raw := await self._read(context)) is not None:
             request = parse(raw)
@@ -138,7 +140,7 @@ class Endpoints:
                 namespace = request.namespace
             elif request.namespace not in ("", namespace):
                 raise Refused(E.INVALID, "a stream writes to one namespace, the one its first message names")
-            yield request
+            yield request, len(raw)
 
     def _bounded(self, reply: Any) -> bytes:
         out: bytes = reply.SerializeToString()

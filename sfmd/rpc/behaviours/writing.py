@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from sfmd.domain import MemoryInput
+from sfmd.contract import Batch
 from sfmd.errors import E, Refused
 from sfmd.rpc import convert
 from sfmd.rpc.call import Call
@@ -27,7 +27,7 @@ class Writing:
             raise Refused(E.INVALID, "the request has no memory")
         return convert.store_reply(await self._service.store(call.caller, r.namespace, convert.memory_input(r.memory)))
 
-    async def StoreBatch(self, call: Call, requests: AsyncIterator[Any]) -> pb.StoreBatchReply:
+    async def StoreBatch(self, call: Call, requests: AsyncIterator[tuple[Any, int]]) -> pb.StoreBatchReply:
         namespace, batches = await _opened(requests)
         async with aclosing(batches):
             results = await self._service.store_stream(call.caller, namespace, batches)
@@ -35,7 +35,7 @@ class Writing:
         convert.add_outcomes(reply.items, results)
         return reply
 
-    async def Import(self, call: Call, requests: AsyncIterator[Any]) -> pb.ImportReply:
+    async def Import(self, call: Call, requests: AsyncIterator[tuple[Any, int]]) -> pb.ImportReply:
         namespace, batches = await _opened(requests)
         async with aclosing(batches):
             s = await self._service.import_(call.caller, namespace, batches)
@@ -64,19 +64,19 @@ class Writing:
         return convert.change_reply(done)
 
 
-async def _opened(requests: AsyncIterator[Any]) -> tuple[str, AsyncGenerator[Sequence[MemoryInput], None]]:
+async def _opened(requests: AsyncIterator[tuple[Any, int]]) -> tuple[str, AsyncGenerator[Batch, None]]:
     """The namespace that the first message names, and the memories of every message, converted as they come.
 
     Raises Refused(INVALID) for a stream that ends before its first message.
     """
     try:
-        first = await anext(requests)
+        first, first_bytes = await anext(requests)
     except StopAsyncIteration:
         raise Refused(E.INVALID, "the stream ended before its first message, which names the namespace") from None
 
-    async def batches() -> AsyncGenerator[Sequence[MemoryInput], None]:
-        yield convert.memory_inputs(first)
-        async for request in requests:
-            yield convert.memory_inputs(request)
+    async def batches() -> AsyncGenerator[Batch, None]:
+        yield Batch(convert.memory_inputs(first), first_bytes)
+        async for request, size_bytes in requests:
+            yield Batch(convert.memory_inputs(request), size_bytes)
 
     return first.namespace, batches()

@@ -114,3 +114,7 @@ def test_every_memory_is_listed_whatever_the_payloads(client: Client, watched: W
     assert got == [(id_, PAYLOAD_BYTES) for id_ in want]
     assert [m.id for m in client.list("notes", page_size=page_size, omit_payload=True)] == want
     assert watched.grown_mib() < 128
+
+
+def test_an_import_holds_little_of_what_comes(imported_mib: int) -> None:
+    assert imported_mib < 128

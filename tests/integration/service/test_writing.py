@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from sfmd.checking import check_all
 from sfmd.config import load
-from sfmd.contract import NamespaceChange, NamespaceSpec
+from sfmd.contract import Batch, NamespaceChange, NamespaceSpec
 from sfmd.domain import Channel, HalfLife, MemoryInput, Op, Outcome, Query
 from sfmd.errors import Code, E, Refused
 from testing.service import DIM, EPOCH_S, TESTER, StepClock, memory, open_service, service_in, vector
@@ -139,10 +140,10 @@ async def test_a_bad_field_is_refused_and_nothing_is_stored(case: str, given: Me
 async def test_an_import_counts_and_takes_any_number(tmp_path: Path) -> None:
     async with service_in(tmp_path, limits={"chunk_items": 10, "batch_items": 20}) as service:
 
-        async def batches() -> AsyncIterator[list[MemoryInput]]:
+        async def batches() -> AsyncIterator[Batch]:
             for start in range(0, 95, 7):
-                yield [memory(f"m{n}") for n in range(start, start + 7)]
-            yield [memory("m0", payload=b"[]"), memory("bad", 0.0), memory("m1")]
+                yield Batch([memory(f"m{n}") for n in range(start, start + 7)], 700)
+            yield Batch([memory("m0", payload=b"[]"), memory("bad", 0.0), memory("m1")], 300)
 
         done = await service.import_(TESTER, "notes", batches())
         assert (done.received, done.created, done.duplicate, done.conflict, done.rejected) == (101, 98, 1, 1, 1)
@@ -156,8 +157,8 @@ async def test_an_import_counts_and_takes_any_number(tmp_path: Path) -> None:
 async def test_a_broken_stream_keeps_what_was_taken_and_nothing_else(tmp_path: Path) -> None:
     async with service_in(tmp_path, limits={"chunk_items": 10}) as service:
 
-        async def batches() -> AsyncIterator[list[MemoryInput]]:
-            yield [memory(f"m{n}") for n in range(25)]
+        async def batches() -> AsyncIterator[Batch]:
+            yield Batch([memory(f"m{n}") for n in range(25)], 2_500)
             raise ConnectionError
 
         with pytest.raises(ConnectionError):
@@ -165,9 +166,29 @@ async def test_a_broken_stream_keeps_what_was_taken_and_nothing_else(tmp_path: P
         assert service.stats(["notes"]).namespaces[0].live == 20
 
 
-async def test_a_full_queue_sheds_with_a_hint(tmp_path: Path) -> None:
-    async with service_in(tmp_path, limits={"queue_items": 4}) as service:
-        calls = (service.store(TESTER, "notes", memory(f"m{n}")) for n in range(50))
+async def test_a_stream_of_large_items_is_cut_by_bytes(tmp_path: Path) -> None:
+    limits = {"chunk_bytes": 100_000, "queue_bytes": 150_000}
+    async with service_in(tmp_path, limits=limits, writer={"rows": 1}) as service:
+        groups: list[int] = []
+        service.meters.on_group = groups.append
+
+        async def batches() -> AsyncIterator[Batch]:
+            for size_bytes, count in ((30_000, 30), (300, 100), (250_000, 2), (1, 0)):
+                payload = json.dumps("p" * size_bytes).encode()
+                items = [memory(f"{size_bytes}-{n}", payload=payload) for n in range(count)]
+                yield Batch(items, size_bytes * count)
+
+        results = await service.store_stream(TESTER, "notes", batches())
+        assert [item.index for item in results] == list(range(132))
+        assert {item.result.outcome for item in results} == {Outcome.CREATED}
+        assert max(groups[:10]) == 3, "three of 30,000 bytes each in a chunk of 100,000"
+        assert sum(groups) == 132
+
+
+@pytest.mark.parametrize("limits", [{"queue_items": 4}, {"queue_bytes": 40}])
+async def test_a_full_queue_sheds_with_a_hint(tmp_path: Path, limits: dict[str, int]) -> None:
+    async with service_in(tmp_path, limits=limits) as service:
+        calls = (service.store(TESTER, "notes", memory(f"m{n}", payload=b'"12345678"')) for n in range(50))
         done = await asyncio.gather(*calls, return_exceptions=True)
         shed = [e for e in done if isinstance(e, Refused)]
         kept = [d for d in done if not isinstance(d, BaseException)]
