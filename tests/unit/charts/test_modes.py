@@ -118,6 +118,22 @@ def test_replicas_stay_apart(charts):
                 assert key in o["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"], o["metadata"]["name"]
 
 
+def test_a_rollout_needs_no_node_more_than_there_are_replicas(charts):
+    for mode in MODES:
+        rollouts = [
+            (
+                o["spec"]["strategy"]["rollingUpdate"],
+                "requiredDuring" in str(o["spec"]["template"]["spec"].get("affinity")),
+            )
+            for o in charts.render(mode)
+            if o["kind"] == "Deployment"
+        ]
+        assert len(rollouts) >= 2
+        for rollout, apart in rollouts:
+            assert rollout == {"maxUnavailable": int(apart), "maxSurge": int(not apart)}
+    assert apart  # the last mode is prod, where replicas are kept apart
+
+
 def test_kafka_knows_all_its_voters(charts):
     voters = env(charts, charts.render("prod"), "kafka", "QUORUM_VOTERS").split(",")
     assert [v.split("@")[0] for v in voters] == ["0", "1", "2"]

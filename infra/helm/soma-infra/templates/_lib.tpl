@@ -71,6 +71,13 @@ affinity:
 {{- end }}
 {{- end -}}
 
+{{/* How a Deployment is renewed: one more first. Where replicas have to stay apart there may be no node for one more, and it
+     would wait for ever: then one fewer first. */}}
+{{- define "soma.rollout" -}}
+{{- $apart := and (gt (int .replicas) 1) (eq .root.Values.global.antiAffinity "hard") -}}
+{rollingUpdate: {maxUnavailable: {{ ternary 1 0 $apart }}, maxSurge: {{ ternary 0 1 $apart }}}}
+{{- end -}}
+
 {{/* The data volume: a claim, or an emptyDir where the mode is ephemeral. Call inside a StatefulSet's spec. */}}
 {{- define "soma.claim" -}}
 {{- $p := .persistence -}}
