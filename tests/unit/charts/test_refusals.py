@@ -13,3 +13,44 @@ def test_several_postgres_nodes_need_something_that_leads_to_the_primary(charts,
     ends = charts.one(charts.render(mode, "--set", given), "ConfigMap", "endpoints")["data"]
     assert ends["POSTGRES_HOST"] == "pool.example"
     charts.render(mode, "--set", "pgpool.enabled=false,global.postgresNodes=1,postgres.synchronousStandbys=0")
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "said"),
+    [
+        ("prod", "redis.sentinel.quorum=4", "quorum is 4 of 3 sentinels.* set it to 2"),
+        ("staging", "redis.sentinel.quorum=0", "quorum is 0 of 3 sentinels"),
+        ("staging", "postgres.synchronousStandbys=2", "beside the primary there are 1 nodes"),
+        ("dev", "postgres.synchronousStandbys=1", "beside the primary there are 0 nodes"),
+        ("dev", "global.postgresNodes=0", "global/postgresNodes"),
+        ("dev", "redis.maxmemory=200mb", "redis.maxmemory gives the server 200mb, but the limit of its pod is 256Mi"),
+        ("dev", "redis.maxmemory=8GB", "redis.maxmemory"),
+        ("dev", "redis.maxmemory=0", "redis/maxmemory"),
+        ("dev", "redis.maxmemory=2Gi", "redis/maxmemory"),
+        ("dev", "redis.resources.limits.memory=150M", "redis.maxmemory"),
+        ("dev", "redis.resources.limits.memory=150000000", "redis.maxmemory"),
+        ("dev", "kafka.heapOpts=-Xmx8g", "kafka.heapOpts gives the server 8g, but the limit of its pod is 640Mi"),
+        ("dev", "kafka.heapOpts=-Xmx256m -Xmx640m", "kafka.heapOpts gives the server 640m"),
+        ("staging", "global.tls.enabled=false,vault.enabled=false,vault.external.address=v", "in clear.* mode staging"),
+        ("prod", "global.tls.enabled=false,vault.enabled=false,vault.external.address=v", "in clear.* mode prod"),
+    ],
+)
+def test_what_would_hang_or_be_killed_is_refused(charts, mode, given, said):
+    with pytest.raises(Refused, match=said):
+        charts.text(mode, "--set", given)
+
+
+@pytest.mark.parametrize("component", ["postgres", "redis", "kafka", "etcd", "qdrant"])
+def test_data_is_kept_from_staging_on(charts, component):
+    given = ("--set", f"{component}.enabled=true,{component}.persistence.ephemeral=true")
+    for mode in ("staging", "prod-lite", "prod"):
+        with pytest.raises(Refused, match=rf"{component}.persistence.ephemeral .* not in mode {mode}"):
+            charts.text(mode, *given)
+    charts.render("dev", *given)
+
+
+def test_what_fits_and_can_be_confirmed_is_let_in(charts):
+    charts.render("dev", "--set", "redis.maxmemory=192mb,kafka.heapOpts=-Xms64m -Xmx480m")
+    charts.render("dev", "--set", "redis.resources.limits.memory=null,redis.maxmemory=8gb,kafka.heapOpts=-server")
+    charts.render("staging", "--set", "postgres.synchronousStandbys=1,redis.sentinel.quorum=3")
+    charts.render("prod", "--set", "postgres.synchronousStandbys=2")
