@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -166,9 +168,9 @@ def _write_profile(place: Place, name: str) -> str:
                 f"warning: profile {name!r} is another daemon's and was left as it is; --profile NAME writes one"
             )
             return ""
-        made = Profile(
-            address=place.address, ca_file=place.ca_file, token_file=place.token_file, namespace=present.namespace
-        )
+        ours = present.ca_file in ("", place.ca_file)
+        kept = present if ours else Profile(namespace=present.namespace)
+        made = replace(kept, address=place.address, ca_file=place.ca_file, token_file=_token_file(kept, place))
         if made != present or path.stat().st_mode & 0o077:
             save_profile(made, name)
     except CallFailed as failed:
@@ -176,6 +178,22 @@ def _write_profile(place: Place, name: str) -> str:
     except OSError as error:
         raise C.PROFILE.fault(f"the profile {name!r} cannot be written", why=str(error)) from error
     return name
+
+
+def _token_file(kept: Profile, place: Place) -> str:
+    """The token file that was set by hand, else the owner's; none, with a warning, where that is not there."""
+    if kept.token_file and kept.token_file != place.token_file:
+        return kept.token_file
+    if Path(place.token_file).exists():
+        return place.token_file
+    folder = Path(place.token_file).parent
+    render.note(
+        f"warning: there is no {place.token_file}, so the profile names no token. Name your own with token_file, or:\n"
+        f"  (umask 077; sfmd token create --principal owner --verb read --verb write --verb admin --verb purge "
+        f"--data-dir {shlex.quote(str(folder))} > {shlex.quote(place.token_file)}) && "
+        f"sfmctl daemon start --data-dir {shlex.quote(str(folder))}"
+    )
+    return ""
 
 
 def _ours(present: Profile, place: Place) -> bool:

@@ -37,7 +37,9 @@ class Profile:
         if env.get("SFM_TOKEN"):
             return env["SFM_TOKEN"].strip()
         if not self.token_file:
-            raise CallFailed(E.NO_TOKEN, "no token is configured: set SFM_TOKEN_FILE or name token_file in the profile")
+            # Not the catalogue's step: a token made before the first start keeps the daemon from making the owner's.
+            raise CallFailed(E.NO_TOKEN, "no token is configured: set SFM_TOKEN_FILE or name token_file in the profile",
+                             next_step="sfmctl daemon start, or set SFM_TOKEN_FILE=FILE")  # fmt: skip
         text = _read(self.token_file).decode("utf-8", "replace").strip()
         if not text or not text.isascii() or any(c.isspace() for c in text):
             raise CallFailed(E.NO_TOKEN, f"{self.token_file} holds no token")

@@ -98,3 +98,28 @@ def test_another_daemons_profile_is_left_alone(home: Path) -> None:
     code, fields, err = daemon(home, "start", *ANY_PORT)
     assert code == 0 and "profile" not in fields and "left as it is" in err
     assert profile.read_text() == text
+
+
+def test_a_token_file_that_was_set_by_hand_is_kept(home: Path) -> None:
+    assert daemon(home, "start", *ANY_PORT)[0] == 0
+    profile = home / ".config/sfm/profiles/default.toml"
+    own, theirs = home / "kept-elsewhere", home / ".local/share/sfm/token"
+    theirs.rename(own)  # as docs/reference/data-directory.md allows
+    profile.write_text(profile.read_text().replace(str(theirs), str(own)) + 'server_name = "localhost"\n')
+    text = profile.read_text()
+    code, _, err = daemon(home, "restart", *ANY_PORT)
+    assert code == 0 and "warning" not in err
+    kept = {line for line in text.splitlines() if not line.startswith("address")}
+    assert kept <= set(profile.read_text().splitlines())
+    assert run(["memory", "namespace", "list"], clean_environment(home, {})).code == 0
+
+
+def test_a_token_made_before_the_first_start_leads_to_one_that_works(home: Path) -> None:
+    env = clean_environment(home, {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"})
+    subprocess.run([sys.executable, "-m", "sfmd.main", "token", "create", "--principal", "me"], env=env, check=True,
+                   capture_output=True)  # fmt: skip
+    code, _, err = daemon(home, "start", *ANY_PORT)
+    assert code == 0 and "token_file" not in (home / ".config/sfm/profiles/default.toml").read_text()
+    mend = next(line for line in err.splitlines() if line.startswith("  (umask"))
+    subprocess.run(["sh", "-c", mend], env=env, check=True, capture_output=True)
+    assert run(["memory", "namespace", "create", "mine"], env).code == 0
