@@ -17,6 +17,9 @@ from sfmd.rpc.status import CODE, NEXT, REQUEST_ID, RETRY_AFTER_MS
 LOST_STATUS = "Internal error from Core"
 """What grpc.aio says instead of the status when the daemon closes a stream during a write."""
 
+_CUT_SHORT = ("handshake read failed", "connection reset", "connection refused")
+"""Words for a connection that ended during the handshake: a daemon that restarts, not a certificate."""
+
 _UNTRUSTED = ("certificate", "handshake", "ssl", "tsi_protocol", "peer name", "hostname")
 
 _FALLBACK: dict[grpc.StatusCode, Code] = {
@@ -70,7 +73,8 @@ def _guess(status: grpc.StatusCode, words: str) -> Code:
     """The code for a status that came without one."""
     low = words.lower()
     if status is grpc.StatusCode.UNAVAILABLE:
-        return E.UNTRUSTED if any(mark in low for mark in _UNTRUSTED) else E.NOT_REACHED
+        cut_short = any(mark in low for mark in _CUT_SHORT)
+        return E.UNTRUSTED if not cut_short and any(mark in low for mark in _UNTRUSTED) else E.NOT_REACHED
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return E.TOO_LARGE if "larger than max" in low or "metadata size" in low else E.BUSY
     return _FALLBACK.get(status, E.BUG)

@@ -1,22 +1,27 @@
 """The clients' shared parts: profiles, retry, vectors, how uploads are cut, and what importing a client loads."""
 
 import array
+import datetime as dt
 import random
+import socket
 import stat
 import struct
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from sfmd.errors import E
 from sfmd.rpc import requests
+from sfmd.rpc.client import Client
 from sfmd.rpc.connection import UPLOAD_BYTES, UPLOAD_ITEMS, Retry, batches, cut
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.health import check_request, status_of
 from sfmd.rpc.profile import Profile, load_profile, profile_path, save_profile
+from sfmd.secrets import make_ca
 
 
 @pytest.mark.parametrize("module", ["sfmd.rpc.client", "sfmd.rpc.aio_client"])
@@ -67,6 +72,7 @@ def test_a_missing_named_profile_and_a_missing_token_are_refused(tmp_path):
     with pytest.raises(CallFailed) as failed:
         Profile().token({})
     assert failed.value.code == E.NO_TOKEN.code
+    assert failed.value.next_step.startswith("sfmctl daemon start")
     (tmp_path / "t").write_text("two words\n")
     with pytest.raises(CallFailed):
         Profile(token_file=str(tmp_path / "t")).token({})
@@ -116,6 +122,32 @@ def test_pauses_are_jittered_bounded_and_never_shorter_than_asked():
     assert retry.pause_s(1, busy, 0.2) is None
     assert retry.pause_s(1, CallFailed(E.DENIED, "no"), 10) is None
     assert retry.pause_s(1, CallFailed(E.UNTRUSTED, "no"), 10) is None
+
+
+def test_a_connection_that_is_reset_in_the_handshake_is_no_untrusted_certificate(tmp_path):
+    make_ca(tmp_path / "ca.pem", tmp_path / "ca.key", dt.datetime.now(dt.UTC))
+
+    def reset_all(listener):
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            peer.recv(1)  # the rest of the hello is unread: the close is a reset
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reset_all, args=(listener,), daemon=True)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        profile = Profile(address=address, ca_file=str(tmp_path / "ca.pem"))
+        with Client(profile) as client, pytest.raises(CallFailed) as failed:
+            client.health()
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    assert failed.value.code == E.NOT_REACHED.code, failed.value.message
+    assert failed.value.transient
 
 
 def test_an_upload_is_cut_by_items_and_bytes_and_names_its_namespace_once():
