@@ -40,11 +40,20 @@ def option_row(param: Any) -> str:
     return f"| {names} | {cell(param.help or '')} | {'; '.join(notes)} |"
 
 
-def command_section(path: str, command: Any) -> Iterator[str]:
+def shared_options(command: Any, common: dict[str, Any]) -> set[str]:
+    """Names of the command's options that stand at the top: `-o` only where it does not talk to the daemon."""
+    names = {p.name for p in command.params}
+    if "address" not in names:
+        return names & {"output"}
+    # One of the same name that means something else is the command's own.
+    return {p.name for p in command.params if p.name in common and p.help == common[p.name].help}
+
+
+def command_section(path: str, command: Any, common: dict[str, Any]) -> Iterator[str]:
     """One command: usage, what it does, its options; the shared connection options are named once, at the top."""
-    own = [p for p in command.params if p.name not in {*SHARED, "help"} or path == "sfmctl"]
+    shared = shared_options(command, common)
+    own = [p for p in command.params if p.name not in {*shared, "help"}]
     arguments = [p for p in own if type(p).__name__ == "TyperArgument"]
-    shared = {p.name for p in command.params} & {*SHARED}
     usage = " ".join([path, *(f"{p.metavar or p.name.upper()}" if p.required else f"[{p.metavar or p.name.upper()}]"
                               for p in arguments), "[OPTIONS]"])  # fmt: skip
     yield f"\n## {path}\n\n```\n{usage}\n```\n\n{(command.help or '').strip()}\n"
@@ -52,30 +61,34 @@ def command_section(path: str, command: Any) -> Iterator[str]:
     if rows:
         yield "\n| option | meaning | notes |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     if "address" in shared:
-        yield "\nAlso the [connection options](#connection-options).\n"
+        lacking = [f"`{common[n].opts[0]}`" for n in common if n not in {p.name for p in command.params}]
+        but = f", but for {', '.join(lacking)}" if lacking else ""
+        yield f"\nAlso the [connection options](#connection-options){but}.\n"
     elif "output" in shared:
         yield "\nAlso `-o`, `--output`.\n"
 
 
-def walk(path: str, command: Any) -> Iterator[str]:
+def walk(path: str, command: Any, common: dict[str, Any]) -> Iterator[str]:
     """A command and all below it, in the order of the help."""
     children = getattr(command, "commands", {})
     if not children or path == "sfmctl":
-        yield from command_section(path, command)
+        yield from command_section(path, command, common)
     for name, child in children.items():
-        yield from walk(f"{path} {name}", child)
+        yield from walk(f"{path} {name}", child, common)
 
 
 def document() -> str:
     """docs/reference/commands.md: every command and option of the Typer tree."""
     tree: Any = typer.main.get_command(build())
-    shared = [p for p in tree.commands["memory"].commands["recall"].params if p.name in SHARED]
+    common = {p.name: p for p in tree.commands["memory"].commands["recall"].params if p.name in SHARED}
     head = "# Commands\n\nResults go to stdout, progress and errors to stderr; see [exit codes](exit-codes.md).\n"
-    options = "\n".join(option_row(p) for p in shared)
+    options = "\n".join(option_row(p) for p in common.values())
     return (
-        MADE + head + "\n## Connection options\n\nEvery command that talks to the daemon has these; "
+        MADE
+        + head
+        + "\n## Connection options\n\nEvery command that talks to the daemon has these, but for those it names; "
         "[profiles and environment](profiles.md) says how they combine.\n\n"
-        f"| option | meaning | notes |\n|---|---|---|\n{options}\n" + "".join(walk("sfmctl", tree))
+        f"| option | meaning | notes |\n|---|---|---|\n{options}\n" + "".join(walk("sfmctl", tree, common))
     )
 
 

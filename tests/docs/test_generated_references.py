@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from sfmctl.app import build
+from sfmctl.link import SHARED
 from sfmd.rpc.gen import memory_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,3 +40,27 @@ def test_every_method_says_what_it_does():
     methods = {m.name for m in pb.DESCRIPTOR.services_by_name["MemoryService"].methods}
     assert set(said) == methods
     assert all(said.values())
+
+
+def leaves(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, with its words."""
+    children = getattr(command, "commands", {})
+    if not children:
+        yield path, command
+    for name, child in children.items():
+        yield from leaves(f"{path} {name}", child)
+
+
+def test_every_option_of_every_command_is_named_and_none_that_it_lacks():
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    sections = {part.split("\n")[0]: part for part in page.split("\n## ")}
+    top = {"-o", *(f"--{name.replace('_', '-')}" for name in SHARED)}
+    for path, command in leaves("sfmctl", typer.main.get_command(build())):
+        rows, _, also = sections[path].partition("\nAlso ")
+        has = {opt for p in command.params for opt in p.opts if opt.startswith("-") and p.name != "help"}
+        by_reference = (
+            top - {t for t in top if f"`{t}`" in also} if "connection options" in also else {"--output", "-o"}
+        )
+        assert {opt for opt in has if f"`{opt}`" not in rows} <= {*by_reference, "-n", "--ca"}, path
+        if "connection options" in also:
+            assert by_reference <= has, path
