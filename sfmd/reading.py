@@ -30,6 +30,8 @@ from sfmd.writer import Writer
 
 T = TypeVar("T")
 PAGE_DEFAULT = 100
+PAGE_MOST = 1_000
+"""What the protocol lets anybody ask for; a daemon whose setting is smaller answers with smaller pages."""
 EXPORT_ROWS = 500
 WATCH_ROWS = 500
 READ_BYTES = 2**20
@@ -165,9 +167,10 @@ class Reading:
     ) -> ListPage:  # fmt: skip
         """A page in byte order of the id."""
         space = self._spaces.get(namespace)
-        size = page_size or PAGE_DEFAULT
-        if not 1 <= size <= self._limits.page_items:
-            raise Refused(E.INVALID, f"page_size is {page_size}; give 1 to {self._limits.page_items}")
+        most = max(self._limits.page_items, PAGE_MOST)
+        if not 0 <= page_size <= most:
+            raise Refused(E.INVALID, f"page_size is {page_size}; give 1 to {most}")
+        size = min(page_size or PAGE_DEFAULT, self._limits.page_items)
         validation.filter_fields(filter_, self._limits)
         after = read_token(page_token)
         where = memories.where_of(filter_)

@@ -203,3 +203,15 @@ def watched(
         seen += watching.stdout.read()
         assert b"Traceback" not in watching.stderr.read()
     return code, bytes(seen)
+
+
+def test_a_daemon_with_small_pages_is_listed_whole(cli: Cli, tmp_path: Path) -> None:
+    with daemon(tmp_path, settings={"SOMA_LIMITS__PAGE_ITEMS": "2"}) as small:
+        there = small.profile()
+        env = {"SFM_ADDRESS": there.address, "SFM_CA_FILE": there.ca_file, "SFM_TOKEN_FILE": there.token_file}
+        cli("memory", "namespace", "create", "notes", **env)
+        lines = "\n".join(json.dumps({"id": f"m{n}", "text": f"memory {n}"}) for n in range(5))
+        cli("memory", "store", "-n", "notes", "--jsonl", "-", given=lines.encode(), **env)
+        for words in ([], ["--limit", "0"]):
+            assert len(cli("memory", "list", "-n", "notes", *words, "-o", "short", **env).text.splitlines()) == 5
+        assert len(cli("memory", "list", "-n", "notes", "--limit", "3", "-o", "short", **env).text.splitlines()) == 3
