@@ -152,6 +152,7 @@ LIMIT_WORDS = {
 CALL_WORDS = {
     "": "Bounds of the transport.",
     "message_bytes": "Bytes of one gRPC message in either direction.",
+    "waiting_reply_bytes": "Bytes of large replies that wait for their callers before more calls are shed.",
     "handlers": "Unary calls in flight before more are shed.",
     "streams": "Streaming calls in flight before more are shed.",
     "streams_per_connection": "HTTP/2 streams of one connection.",

@@ -18,6 +18,9 @@ from sfmd.spaces import Space
 
 MOST = 16
 """Recalls of one group: a result is ready when all of its group have been scanned."""
+LARGE = 64 * 2**10
+"""Payload bytes from which a worker waits until a result is taken."""
+TAKEN_WITHIN_S = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -53,13 +56,13 @@ class Sharing:
 
     def _take(self, loop: asyncio.AbstractEventLoop) -> None:
         """In a worker: the next recall and its share of those that could go with it."""
-        group = self._group()
-        if not group:
+        left = self._group()  # nothing else holds on to the futures, which hold on to their results
+        if not left:
             return  # another worker took it along
-        left = list(reversed(group))
+        left.reverse()
         try:
-            for outcome in self._work(group):
-                loop.call_soon_threadsafe(_settle, left.pop().future, outcome)
+            for outcome in self._work(left[::-1]):
+                _hand_over(loop, left.pop().future, outcome)
         except Exception as bug:  # noqa: BLE001 - nobody may wait for ever: who is left has it
             for waiting in left:
                 loop.call_soon_threadsafe(_settle, waiting.future, bug)
@@ -77,11 +80,30 @@ class Sharing:
             return group
 
 
-def _settle(future: asyncio.Future[RecallResult], outcome: RecallResult | Exception) -> None:
-    """On the loop: hand over what a worker found, unless nobody waits for it any more."""
-    if future.done():
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[RecallResult], outcome: RecallResult | Exception
+) -> None:  # fmt: skip
+    """In a worker: give an outcome to the loop. After a large one wait until its caller has made a reply of it: workers
+    read faster than the loop writes, and what they have read meanwhile would pile up.
+    """
+    if isinstance(outcome, Exception) or sum(len(hit.payload) for hit in outcome.hits) < LARGE:
+        loop.call_soon_threadsafe(_settle, future, outcome)
         return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+    taken = threading.Event()
+    loop.call_soon_threadsafe(_settle, future, outcome, lambda: loop.call_soon(taken.set))
+    taken.wait(TAKEN_WITHIN_S)
+
+
+def _settle(
+    future: asyncio.Future[RecallResult], outcome: RecallResult | Exception, then: Callable[[], object] | None = None
+) -> None:  # fmt: skip
+    """On the loop: hand over what a worker found, unless nobody waits for it any more. What `then` puts on the loop
+    comes after the caller's turn.
+    """
+    if not future.done():
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+    if then is not None:
+        then()

@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sfmd.auth import Principal
 from sfmd.errors import E, Refused
-from sfmd.limits import CallLimits, InFlight
+from sfmd.limits import CallLimits, InFlight, WaitingReplies
 from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
 from sfmd.rpc.drain import drain
@@ -46,6 +46,7 @@ class Endpoints:
         self._limits = limits
         self._unary = unary
         self._streams = streams
+        self._replies = WaitingReplies(limits.waiting_reply_bytes, limits.retry_after_s)
         self._read = Patience(limits.stream_idle_s).read
 
     def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
@@ -72,7 +73,10 @@ class Endpoints:
                 try:
                     request = parse(raw)
                     authorise(call.principal, rule.names(request))
-                    return self._answer(call, await behaviour(call, request))
+                    reply = self._bounded(await behaviour(call, request))
+                    self._replies.add(len(reply), context.add_done_callback)
+                    self._done(call)
+                    return reply
                 finally:
                     self._unary.leave()
             except BaseException as error:
@@ -88,7 +92,9 @@ class Endpoints:
                 self._streams.enter()
                 try:
                     async with aclosing(self._messages(context, call, rule, parse)) as requests:
-                        return self._answer(call, await behaviour(call, requests))
+                        reply = self._bounded(await behaviour(call, requests))
+                    self._done(call)
+                    return reply
                 finally:
                     self._streams.leave()
             except BaseException as error:
@@ -147,11 +153,6 @@ class Endpoints:
         if len(out) > self._limits.message_bytes:
             why = f"the reply would be {len(out)} bytes, over {self._limits.message_bytes}"
             raise Refused(E.TOO_LARGE, f"{why}: ask for fewer (k, page_size), set max_bytes, or leave payloads out")
-        return out
-
-    def _answer(self, call: Call, reply: Any) -> bytes:
-        out = self._bounded(reply)
-        self._done(call)
         return out
 
     def _done(self, call: Call) -> None:

@@ -1,5 +1,6 @@
 """Large payloads through a real daemon: every read answers or refuses, and none takes memory in proportion to them."""
 
+import asyncio
 import os
 import time
 from collections.abc import Iterator
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sfmd.rpc.aio_client import AioClient
 from sfmd.rpc.client import CallFailed, Client, memory_input
+from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.requests import recall_request
 from testing.daemon import DaemonProcess, daemon
 
@@ -41,7 +44,8 @@ class Watched:
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonProcess]:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("NOT PROVED HERE: how much memory large payloads take is read from /proc")
-    with daemon(tmp_path_factory.mktemp("large")) as running:
+    settings = {"SOMA_CALLS__WAITING_REPLY_BYTES": str(32 * MIB)}
+    with daemon(tmp_path_factory.mktemp("large"), settings=settings) as running:
         yield running
 
 
@@ -94,6 +98,17 @@ def test_a_batch_of_recalls_is_refused_before_it_is_all_read(client: Client, wat
     assert failed.value.code == "SFM-MEM-005"
     assert watched.grown_mib() < 256
     assert len(client.recall_batch(asked[:1]).items[0].reply.hits) == 10
+
+
+@pytest.mark.slow
+async def test_many_large_recalls_at_once_wait_or_are_shed(process: DaemonProcess, watched: Watched) -> None:
+    async with AioClient(process.profile()) as client:
+        asked = (client.within(20.0).recall("notes", vector=QUESTION, k=15) for _ in range(40))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    refused = {answer.code for answer in answers if isinstance(answer, CallFailed)}
+    assert refused <= {"SFM-MEM-023", "SFM-MEM-026"}
+    assert sum(isinstance(answer, pb.RecallReply) for answer in answers) > 5
+    assert watched.grown_mib() < 256
 
 
 def test_an_export_and_a_watch_read_a_little_ahead(client: Client, watched: Watched) -> None:
