@@ -87,6 +87,12 @@ def short(rows: Iterable[Sequence[object]]) -> None:
         sys.stdout.write("\t".join(str(cell).replace("\t", " ").replace("\n", " ") for cell in row) + "\n")
 
 
+class Paste(str):
+    """A line to copy into a shell: never wrapped, since a break in it would end the command."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table: its heading, and how it behaves when the terminal is narrow."""
@@ -136,7 +142,10 @@ def result(
     else:
         console = stdout()
         for part in tables():
-            console.print(part)
+            if isinstance(part, Paste):
+                sys.stdout.write(part + "\n")
+            else:
+                console.print(part)
 
 
 def ask(question: str) -> str:

@@ -105,6 +105,6 @@ def _next_steps(link: Link, namespace: str) -> list[str]:
     where = "" if link.connection.profile.namespace == namespace else f" -n {namespace}"
     return [
         "score = similarity x importance x decay; ask your own:",
-        f'  {shown} memory recall "run a command in a subprocess and capture its output"{where}',
-        f"  {shown} memory --help",
+        render.Paste(f'  {shown} memory recall "run a command in a subprocess and capture its output"{where}'),
+        render.Paste(f"  {shown} memory --help"),
     ]

@@ -95,3 +95,5 @@ def test_the_demo_stores_nothing_twice(cli: Cli) -> None:
     assert listed["memories"][0]["metadata"]["event_time"].startswith("constructed")
     larger = cli("memory", "demo", "--limit", "260", "-n", "demo", "-o", "json").document
     assert larger["kept"] == first["passages"] and larger["stored"] == larger["passages"] - larger["kept"]
+    shown = cli("memory", "demo", "--limit", "260", "-n", "demo", COLUMNS="40").text.splitlines()
+    assert any(line.endswith('capture its output" -n demo') for line in shown), "the command to paste is broken"
