@@ -241,7 +241,7 @@ def load(config_file: Path | None = None, **explicit: Any) -> Settings:
     except ValidationError as error:
         raise Refused(E.CONFIG, _in_words(error)) from None
     except SettingsError as error:
-        raise Refused(E.CONFIG, f"the environment holds a setting that cannot be read: {error}") from None
+        raise Refused(E.CONFIG, _unreadable(str(error), os.environ)) from None
 
 
 def unknown_variables(env: Mapping[str, str]) -> list[str]:
@@ -310,6 +310,16 @@ def _readable(path: Path) -> None:
         raise Refused(E.CONFIG, f"the configuration file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(E.CONFIG, f"the configuration file {path} is not TOML: {error}") from None
+
+
+def _unreadable(words: str, env: Mapping[str, str]) -> str:
+    """Which variable is no JSON; the library names the field only, and its own class."""
+    field = words.partition('"')[2].partition('"')[0].upper()
+    of_field = f"{PREFIX}{field}"
+    given = {name.upper() for name in env}
+    lists = [name for name, kind, *_ in describe() if kind.startswith("list") and name in given]
+    found = [name for name in lists if name == of_field or name.startswith(f"{of_field}__")] or [of_field]
+    return f'{" or ".join(found)}: input should be JSON, a list such as ["a", "b"]'
 
 
 def _in_words(error: ValidationError) -> str:

@@ -50,12 +50,23 @@ RUNNING = "daemon.json"
 def tls_of(settings: Settings) -> Tls:
     """The operator's certificate, or the development CA's. Refused(CONFIG) when half of one is given."""
     tls = settings.tls
-    if tls.cert_file is None and tls.key_file is None:
-        return Tls.development(settings.data_dir / "tls", time.time, tls.names, client_ca=tls.client_ca_file)
-    if tls.cert_file is None or tls.key_file is None:
+    if (tls.cert_file is None) != (tls.key_file is None):
         raise Refused(E.CONFIG, "SOMA_TLS__CERT_FILE and SOMA_TLS__KEY_FILE go together")
+    for name in ("cert_file", "key_file", "client_ca_file"):
+        _readable(f"SOMA_TLS__{name.upper()}", getattr(tls, name))
+    if tls.cert_file is None or tls.key_file is None:
+        return Tls.development(settings.data_dir / "tls", time.time, tls.names, client_ca=tls.client_ca_file)
     ca = tls.ca_file or tls.cert_file
     return Tls(TlsPaths(ca, tls.cert_file, tls.key_file, tls.client_ca_file), time.time)
+
+
+def _readable(variable: str, path: Path | None) -> None:
+    """Refused(CONFIG) with the setting's name when its file cannot be read."""
+    try:
+        if path is not None:
+            path.open("rb").close()
+    except OSError as error:
+        raise Refused(E.CONFIG, f"{variable}: {path} cannot be read: {error.strerror}") from None
 
 
 def first_token(settings: Settings, tokens: TokenFile) -> Path | None:

@@ -286,6 +286,10 @@ def test_a_daemon_that_cannot_be_set_up_says_why_and_lets_go(tmp_path: Path, sfm
     assert half.returncode == 2
     assert "SOMA_TLS__KEY_FILE" in half.stderr
     assert "Traceback" not in half.stderr
+    none = sfmd_process(
+        "serve", "--port", "0", data_dir=data, SOMA_TLS__CLIENT_CA_FILE="/none.pem", SOMA_HTTP__PORT="0"
+    )
+    assert "SOMA_TLS__CLIENT_CA_FILE: /none.pem cannot be read: No such file" in none.stderr
     assert sfmd("migrate", data_dir=data).returncode == 0
 
 

@@ -52,7 +52,8 @@ def test_a_directory_with_a_dot_env_changes_nothing(tmp_path: Path, monkeypatch:
         ("SOMA_GRPC__PROT", "1", "SOMA_GRPC__PROT: is no setting"),
         ("SOMA_LOG__LEVEL", "loud", "SOMA_LOG__LEVEL: input should be 'debug', 'info', 'warning' or 'error'"),
         ("SOMA_LIMITS__K", "0", "SOMA_LIMITS__K: input should be greater than or equal to 1"),
-        ("SOMA_EMBEDDERS", "hash-v1", "embedders"),
+        ("SOMA_EMBEDDERS", "hash-v1", "SOMA_EMBEDDERS: input should be JSON, a list such as"),
+        ("SOMA_TLS__NAMES", "memory.example", "SOMA_TLS__NAMES: input should be JSON, a list such as"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
