@@ -19,6 +19,8 @@ class Code:
     title: str
     next_step: str
     exit: Exit
+    late: Exit | None = None
+    """The other exit code, where the same fault may also be that the time was over."""
 
     def fault(self, what: str = "", *, why: str = "", next_step: str = "") -> Fault:
         """The fault to raise: this entry's words unless the place that raises it knows better ones."""
@@ -40,7 +42,8 @@ class C:
                    Exit.USAGE)  # fmt: skip
     OUTPUT = Code("SFM-CLI-007", "a result cannot be written", "give a path that can be written, or `-` for stdout",
                   Exit.USAGE)  # fmt: skip
-    NOT_UP = Code("SFM-CLI-008", "the daemon did not come up", "sfmctl daemon logs", Exit.UNDETERMINED)
+    NOT_UP = Code("SFM-CLI-008", "the daemon did not come up", "sfmctl daemon logs", Exit.UNDETERMINED,
+                  late=Exit.TIMED_OUT)  # fmt: skip
     NOT_DOWN = Code("SFM-CLI-009", "the daemon did not stop in time",
                     "sfmctl daemon logs, then stop it again with --kill", Exit.TIMED_OUT)  # fmt: skip
     NOT_RUNNING = Code("SFM-CLI-010", "no daemon runs for this data directory", "sfmctl daemon start",

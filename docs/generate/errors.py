@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from sfmctl.codes import CATALOGUE as OURS
+from sfmctl.codes import Code
 from sfmd.errors import CATALOGUE as THEIRS
 
 TARGET = Path(__file__).resolve().parents[2] / "docs" / "reference" / "errors.md"
@@ -33,10 +34,15 @@ def row(code: str, middle: str, title: str) -> str:
     return f"| [{code}]({link}) | {middle} | {title} |"
 
 
+def exits(code: Code) -> str:
+    """The exit code, or both where the time may be over too."""
+    return f"{int(code.exit)}, {int(code.late)} when the time is over" if code.late else str(int(code.exit))
+
+
 def document() -> str:
     """The whole page."""
     daemon = "\n".join(row(c.code, c.status.value, c.title) for c in THEIRS.values())
-    own = "\n".join(row(c.code, str(int(c.exit)), c.title) for c in OURS.values())
+    own = "\n".join(row(c.code, exits(c), c.title) for c in OURS.values())
     return (
         f"{HEAD}\n## The memory daemon\n\nThe code is in the trailing metadata `sfm-code`. `sfmctl` leaves with 7, "
         "with 5 where the daemon was not reached and with 6 where the deadline passed.\n\n"

@@ -36,8 +36,8 @@ Made from `sfmd --help` by `docs/generate/settings.py`; edit the texts in `sfmd/
 
 Results go to standard output, everything else to standard error. Exit codes: 0 ok, 2 usage or configuration (also:
 the data directory is locked, the schema is another one), 3 a check failed or stored bytes are damaged, 5 the store
-cannot be reached or written, 70 a bug of sfmd, 130 interrupted. Every error begins with its code; `sfmctl explain
-CODE` says more.
+cannot be reached or written, 7 refused for another reason (such as a horizon that the log has passed already), 70 a
+bug of sfmd, 130 interrupted. Every error begins with its code; `sfmctl explain CODE` says more.
 """
 
 

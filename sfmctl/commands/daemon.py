@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -128,13 +130,23 @@ def _ports(port: int | None, http_port: int | None) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, and the semantic embedder switched on where it is installed."""
+    """Ours, with files named from the root, and the semantic embedder switched on where nobody chose another."""
     from importlib.util import find_spec
 
-    env = dict(os.environ)
-    if "SOMA_EMBEDDERS" not in env and find_spec("wordllama") is not None:
+    # The daemon runs in /, so that it keeps no directory busy: what is relative here would be another file there.
+    env = {k: str(Path(v).absolute()) if v and k.startswith("SOMA_") and k.endswith("_FILE") else v
+           for k, v in os.environ.items()}  # fmt: skip
+    if "SOMA_EMBEDDERS" not in env and not _chosen_in_file(env) and find_spec("wordllama") is not None:
         env["SOMA_EMBEDDERS"] = '["hash-v1", "wordllama"]'
     return env
+
+
+def _chosen_in_file(env: Mapping[str, str]) -> bool:
+    """Whether the configuration file names the embedders; of one that cannot be read the daemon itself says why."""
+    try:
+        return "embedders" in tomllib.loads(Path(env.get("SOMA_CONFIG_FILE", "")).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _not_up(embedded: Embedded, *, timed_out: bool, timeout_s: float) -> Fault:
@@ -147,7 +159,7 @@ def _not_up(embedded: Embedded, *, timed_out: bool, timeout_s: float) -> Fault:
         embedded.forget()
     return Fault(
         C.NOT_UP.code, what, why=why, next_step=f"sfmctl daemon logs --data-dir {embedded.data_dir}",
-        exit_=Exit.TIMED_OUT if timed_out else Exit.UNDETERMINED,
+        exit_=C.NOT_UP.late if timed_out and C.NOT_UP.late else C.NOT_UP.exit,
     )  # fmt: skip
 
 
