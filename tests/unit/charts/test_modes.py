@@ -134,6 +134,25 @@ def test_a_rollout_needs_no_node_more_than_there_are_replicas(charts):
     assert apart  # the last mode is prod, where replicas are kept apart
 
 
+@pytest.mark.parametrize("mode", ["staging", "prod-lite", "prod"])
+def test_a_postgres_node_has_memory_for_every_session_that_pgpool_may_open(charts, mode):
+    objects = charts.render(mode)
+    pgpool = charts.one(objects, "Deployment", "postgres-pgpool")["spec"]
+    given = {e["name"]: e.get("value") for e in pgpool["template"]["spec"]["containers"][0]["env"]}
+    sessions = pgpool["replicas"] * (int(given["NUM_INIT_CHILDREN"]) + 2) * int(given["MAX_POOL"])
+    (node,) = charts.one(objects, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"]
+    limit = node["resources"]["limits"]["memory"]
+    mib = int(limit[:-2]) * {"Mi": 1, "Gi": 1024}[limit[-2:]]
+    assert (mib - 128) / sessions >= 8  # beside the shared buffers
+
+
+def test_parallel_queries_share_memory_up_to_the_limit_of_the_pod(charts):
+    for mode in MODES:
+        spec = charts.one(charts.render(mode), "StatefulSet", "postgres")["spec"]["template"]["spec"]
+        (name,) = [m["name"] for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/dev/shm"]
+        assert {"name": name, "emptyDir": {"medium": "Memory"}} in spec["volumes"]
+
+
 def test_kafka_knows_all_its_voters(charts):
     voters = env(charts, charts.render("prod"), "kafka", "QUORUM_VOTERS").split(",")
     assert [v.split("@")[0] for v in voters] == ["0", "1", "2"]
