@@ -149,7 +149,7 @@ def test_a_postgres_node_has_memory_for_every_session_that_pgpool_may_open(chart
 def test_parallel_queries_share_memory_up_to_the_limit_of_the_pod(charts):
     for mode in MODES:
         spec = charts.one(charts.render(mode), "StatefulSet", "postgres")["spec"]["template"]["spec"]
-        (name,) = [m["name"] for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/dev/shm"]
+        (name,) = [m["name"] for m in spec["containers"][0]["volumeMounts"] if m["mountPath"] == "/dev/shm"]  # noqa: S108
         assert {"name": name, "emptyDir": {"medium": "Memory"}} in spec["volumes"]
 
 

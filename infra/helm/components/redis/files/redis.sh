@@ -78,7 +78,10 @@ EOF
     printf 'port 6379\n' >> "$conf"
   fi
   if [ "$SENTINEL_COUNT" -gt 0 ]; then
-    printf 'replica-announce-ip %s\nreplica-announce-port 6379\nmin-replicas-max-lag 10\n' "$NODE_HOST" >> "$conf"
+    printf 'replica-announce-ip %s\nreplica-announce-port 6379\n' "$NODE_HOST" >> "$conf"
+    # A primary that is cut off from every replica takes no more writes: they would be lost when it learns of the one that the
+    # others promoted. With two nodes this would end all writes with the first node lost, so those go on.
+    [ "$REDIS_COUNT" -lt 3 ] || printf 'min-replicas-to-write 1\nmin-replicas-max-lag 10\n' >> "$conf"
   fi
 }
 
