@@ -2,7 +2,60 @@
 
 import pytest
 
-from testing.charts import Refused
+from testing.api import serving
+from testing.charts import NAMESPACE, RELEASE, Refused
+
+GROUPS = {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
+VERSIONS = {"kind": "APIVersions", "versions": ["v1"]}
+SETS = {
+    "name": "statefulsets",
+    "singularName": "statefulset",
+    "namespaced": True,
+    "kind": "StatefulSet",
+    "verbs": ["get"],
+}
+SECRETS = {"name": "secrets", "singularName": "secret", "namespaced": True, "kind": "Secret", "verbs": ["get"]}
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A function that puts a StatefulSet of the release into an API server, and gives helm the options to ask it."""
+    kubeconfig = tmp_path / "kubeconfig"
+    with serving(kubeconfig, "here") as api:
+
+        def run(name, replicas):
+            api.objects["/version"] = {"major": "1", "minor": "33", "gitVersion": "v1.33.0"}
+            api.objects |= {"/api": VERSIONS, "/apis": GROUPS}
+            for version, resource in (("/apis/apps/v1", SETS), ("/api/v1", SECRETS)):
+                kinds = {"kind": "APIResourceList", "groupVersion": version.split("/", 2)[2], "resources": [resource]}
+                api.objects[version] = kinds
+            here = {"metadata": {"name": f"{RELEASE}-{name}", "namespace": NAMESPACE}, "spec": {"replicas": replicas}}
+            api.put(f"/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets",
+                    {"apiVersion": "apps/v1", "kind": "StatefulSet"} | here)  # fmt: skip
+            return "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", str(kubeconfig)
+
+        yield run
+
+
+@pytest.mark.parametrize("name", ["etcd", "kafka"])
+def test_a_quorum_is_not_resized_by_a_number(charts, running, name):
+    more = f"{name}.replicas=3"
+    with pytest.raises(Refused, match=rf"{name}.replicas is 3, but this release runs 1.*keep {name}.replicas=1"):
+        charts.text("dev", *running(name, 1), "--set", more)
+    charts.text("dev", *running(name, 1))
+    charts.text("dev", *running(name, 0), "--set", more)
+    charts.text("dev", *running(name, 1), "--set", f"{more},{name}.persistence.ephemeral=true")
+    charts.text("dev", "--set", more)
+
+
+def test_an_etcd_member_may_join_what_is_there(charts, running):
+    joining = ("--set", "etcd.replicas=3,etcd.initialClusterState=existing")
+    for given, state in ((joining, "existing"), ((), "new")):
+        (member,) = charts.one(charts.render("dev", *given), "StatefulSet", "etcd")["spec"]["template"]["spec"][
+            "containers"
+        ]
+        assert f"--initial-cluster-state={state}" in member["command"]
+    charts.text("dev", *running("etcd", 1), *joining)
 
 
 @pytest.mark.parametrize("mode", ["staging", "prod"])

@@ -102,6 +102,14 @@ affinity:
 {{- if and .persistence.ephemeral (has $mode (list "staging" "prod-lite" "prod")) }}{{ fail (printf "%s.persistence.ephemeral would lose its data with the pod: not in mode %s; set it to false" .name $mode) }}{{ end -}}
 {{- end -}}
 
+{{/* Refuses another number of nodes than the release runs, where each node's volume holds who the members are: those that are
+     new would make a cluster of their own beside it. "mend" is what to do instead. */}}
+{{- define "soma.sameNodes" -}}
+{{- $old := lookup "apps/v1" "StatefulSet" .root.Release.Namespace (include "soma.fullname" .) -}}
+{{- $runs := dig "spec" "replicas" 0 (default dict $old) | int -}}
+{{- if and $runs (ne $runs (int .replicas)) (not .persistence.ephemeral) }}{{ fail (printf "%s.replicas is %d, but this release runs %d, whose volumes know no other members: keep %s.replicas=%d, or %s" .name (int .replicas) $runs .name $runs .mend) }}{{ end -}}
+{{- end -}}
+
 {{/* The data volume: a claim, or an emptyDir where the mode is ephemeral. Call inside a StatefulSet's spec. */}}
 {{- define "soma.claim" -}}
 {{- $p := .persistence -}}
