@@ -65,7 +65,9 @@ def health(place: Place) -> str:
     from sfmd.rpc.client import CallFailed, Client, Profile, Timeouts
 
     try:
-        with Client(Profile(address=place.address, ca_file=place.ca_file), timeouts=Timeouts(call_s=1.0)) as client:
+        way = Profile(address=place.address, ca_file=place.ca_file, cert_file=os.environ.get("SFM_CERT_FILE", ""),
+                      key_file=os.environ.get("SFM_KEY_FILE", ""))  # fmt: skip
+        with Client(way, timeouts=Timeouts(call_s=1.0)) as client:
             return client.health()
     except CallFailed as failed:
         return f"UNREACHABLE ({failed.code})"
@@ -96,6 +98,7 @@ def ensure(embedded: Embedded, port: int | None, http_port: int | None, timeout_
         other = embedded.place()
         if other is not None and health(other) == "SERVING":
             return other, False  # started by hand, and good
+        _certificate_named()
         child = embedded.spawn([*_ports(port, http_port)], _environment())
     serving: list[Place] = []
 
@@ -109,6 +112,17 @@ def ensure(embedded: Embedded, port: int | None, http_port: int | None, timeout_
     if serving:
         return serving[0], child is not None
     raise _not_up(embedded, timed_out=not came, timeout_s=timeout_s)
+
+
+def _certificate_named() -> None:
+    """Raises a Fault where the daemon would want a client certificate that we could not show it."""
+    wants = os.environ.get("SOMA_TLS__CLIENT_CA_FILE")
+    if wants and not (os.environ.get("SFM_CERT_FILE") and os.environ.get("SFM_KEY_FILE")):
+        raise C.NOT_UP.fault(
+            "the daemon was not started: it would want a client certificate, and none is named",
+            why=f"SOMA_TLS__CLIENT_CA_FILE is {wants}; SFM_CERT_FILE and SFM_KEY_FILE are not both set",
+            next_step="SFM_CERT_FILE=FILE SFM_KEY_FILE=FILE sfmctl daemon start",
+        )
 
 
 def _ended(embedded: Embedded, child: subprocess.Popen[bytes] | None) -> bool:

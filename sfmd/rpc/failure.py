@@ -20,6 +20,9 @@ LOST_STATUS = "Internal error from Core"
 _CUT_SHORT = ("handshake read failed", "connection reset", "connection refused")
 """Words for a connection that ended during the handshake: a daemon that restarts, not a certificate."""
 
+_HUNG_UP = ("socket closed", "connection reset", "broken pipe")
+"""Words for a connection that the daemon ended: it stops, or it wants a certificate that was not shown."""
+
 _UNTRUSTED = ("certificate", "handshake", "ssl", "tsi_protocol", "peer name", "hostname")
 
 _FALLBACK: dict[grpc.StatusCode, Code] = {
@@ -61,12 +64,22 @@ def failure(error: grpc.RpcError) -> CallFailed:
     waits = sent.get(RETRY_AFTER_MS, "")
     code = CATALOGUE.get(sent.get(CODE, "")) or _guess(status, words)
     return CallFailed(code, words if CODE in sent else _told(code, words), status=status.name,
-                      next_step=unquote(sent.get(NEXT, "")), request_id=sent.get(REQUEST_ID, ""),
+                      next_step=unquote(sent.get(NEXT, "")) or _todo(code, words), request_id=sent.get(REQUEST_ID, ""),
                       retry_after_s=int(waits) / 1000 if waits.isdigit() else None)  # fmt: skip
 
 
 def _told(code: Code, words: str) -> str:
     return f"{code.title}: {' '.join(words.split())[:300]}" if words else code.title
+
+
+def _todo(code: Code, words: str) -> str:
+    """What to type next where gRPC's words say more than the code; empty for the code's own step."""
+    low = words.lower()
+    if code is E.NOT_REACHED and any(mark in low for mark in _HUNG_UP):
+        return "sfmctl daemon start; if it wants client certificates, name one: SFM_CERT_FILE=FILE SFM_KEY_FILE=FILE"
+    if code is E.UNTRUSTED and ("hostname verification" in low or "peer name" in low):
+        return "give --server-name NAME, a name in the certificate, or check that you reach the right daemon"
+    return ""
 
 
 def _guess(status: grpc.StatusCode, words: str) -> Code:

@@ -1,5 +1,6 @@
 """`sfmctl daemon`: a daemon of one's own comes up, is found again, and goes; a foreign process is never touched."""
 
+import datetime as dt
 import json
 import socket
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sfmctl.embedded import birth_of
+from sfmd.secrets import issue, make_ca
 from tests.integration.cli.conftest import clean_environment, run
 
 ANY_PORT = ["--port", "0", "--http-port", "0"]
@@ -123,3 +125,18 @@ def test_a_token_made_before_the_first_start_leads_to_one_that_works(home: Path)
     mend = next(line for line in err.splitlines() if line.startswith("  (umask"))
     subprocess.run(["sh", "-c", mend], env=env, check=True, capture_output=True)
     assert run(["memory", "namespace", "create", "mine"], env).code == 0
+
+
+def test_a_daemon_that_wants_client_certificates_is_started_with_one_and_not_without(home: Path) -> None:
+    now, ca, key = dt.datetime.now(dt.UTC), home / "clients.pem", home / "clients.key"
+    make_ca(ca, key, now)
+    issue(ca, key, home / "me.pem", home / "me.key", names=("me",), now=now, client=True)
+    wanted = {"SOMA_TLS__CLIENT_CA_FILE": str(ca)}
+    shown = {"SFM_CERT_FILE": str(home / "me.pem"), "SFM_KEY_FILE": str(home / "me.key")}
+    code, fault, _ = daemon(home, "start", *ANY_PORT, **wanted)
+    assert (code, fault["code"]) == (5, "SFM-CLI-008") and "SFM_CERT_FILE" in fault["next"]
+    assert daemon(home, "status")[1]["state"] == "STOPPED"
+    assert daemon(home, "start", *ANY_PORT, **wanted, **shown)[1]["state"] == "SERVING"
+    assert daemon(home, "status", **shown)[1]["state"] == "SERVING"
+    assert run(["memory", "namespace", "list"], clean_environment(home, shown)).code == 0
+    assert "SFM_CERT_FILE" in run(["memory", "namespace", "list", "--timeout", "3"], clean_environment(home, {})).err

@@ -62,7 +62,7 @@ async def test_a_name_that_the_certificate_lacks_is_refused_by_the_client(served
     async with AioClient(profile) as client:
         with pytest.raises(CallFailed) as error:
             await client.health()
-    assert error.value.code == "SFM-MEM-035"
+    assert error.value.code == "SFM-MEM-035" and "--server-name" in error.value.next_step
 
 
 async def test_mutual_tls_wants_a_certificate_of_the_clients_ca(tmp_path):
@@ -77,7 +77,7 @@ async def test_mutual_tls_wants_a_certificate_of_the_clients_ca(tmp_path):
         async with AioClient(bare) as client:
             with pytest.raises(CallFailed) as error:
                 await client.health()
-        assert error.value.status == "UNAVAILABLE"
+        assert error.value.status == "UNAVAILABLE" and "SFM_CERT_FILE" in error.value.next_step, error.value.message
 
 
 async def test_a_renewed_certificate_is_served_without_a_restart(tmp_path):
