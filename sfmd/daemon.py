@@ -123,7 +123,7 @@ class Daemon:
         options = ServerOptions(
             settings.grpc.host, settings.grpc.port, settings.grpc.reflection, settings.call_bounds()
         )
-        server = RpcServer(behaviours_of(service), tokens, tls, metrics, options)
+        server = RpcServer(behaviours_of(service, options.limits.message_bytes), tokens, tls, metrics, options)
         http: AuxiliaryHttp | None = None
         listening = listen(settings.http.host, settings.http.port) if settings.http.enabled else None
         http_port = int(listening.getsockname()[1]) if listening else 0

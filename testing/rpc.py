@@ -52,7 +52,7 @@ async def serve(folder: Path, *, limits: CallLimits | None = None, reflection: b
     metrics = Metrics()
     metrics.watch_service(service.stats)
     options = ServerOptions(port=0, reflection=reflection, limits=limits or CallLimits())
-    server = RpcServer(behaviours_of(service), tokens, tls, metrics, options)
+    server = RpcServer(behaviours_of(service, options.limits.message_bytes), tokens, tls, metrics, options)
     port = await server.start()
     await server.serving(True)
     try:

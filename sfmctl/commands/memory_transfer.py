@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sfmctl import asked, memory_views, progress, records, render
+from sfmctl import asked, connection, memory_views, progress, records, render
 from sfmctl.codes import C
 from sfmctl.exits import Exit
 from sfmctl.link import Link, linked
@@ -138,6 +138,8 @@ def import_(
 
 
 def _send(link: Link, client: Client, lines: IO[bytes], file: str, create: bool) -> tuple[pb.ImportReply, int]:
+    from sfmd.rpc.failure import CallFailed
+
     sent = 0
     header: dict[str, Any] = {}
     items = records.read(lines, header=header.update)
@@ -164,6 +166,12 @@ def _send(link: Link, client: Client, lines: IO[bytes], file: str, create: bool)
             f"{file}: {error}", why=f"the {sent:,} memories before it may be stored",
             next_step="correct the line and run the same command again: what is there already stays as it is",
         ) from error  # fmt: skip
+    except CallFailed as failed:
+        broken = connection.fault_of(failed, link.connection)
+        if sent and failed.status == "UNAVAILABLE":
+            broken.why = f"up to {sent:,} memories were sent and the first of them may be stored; {broken.why}"
+            broken.next_step += "; then run the same command again: what is there already stays as it is"
+        raise broken from failed
 
 
 def keyed(items: Iterable[pb.MemoryInput]) -> Iterator[pb.MemoryInput]:
@@ -189,13 +197,15 @@ def _create(client: Client, namespace: str, header: dict[str, Any]) -> None:
 
 @contextmanager
 def _source(file: str) -> Iterator[IO[bytes]]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
+    # Not sys.stdin: gRPC's thread may still wait for a line when we leave, and Python aborts over its own reader then.
+    stdin = file == "-"
     try:
-        lines = Path(file).open("rb")  # noqa: SIM115 - closed below; an error here is not one of the caller's block
+        lines = open(0 if stdin else file, "rb", closefd=not stdin)  # noqa: SIM115 - closed below
     except OSError as error:
         raise C.INPUT.fault(f"{file} cannot be read", why=error.strerror or str(error)) from error
+    if stdin:
+        yield lines  # and never closed, since that would wait for the line too
+        return
     with lines:
         yield lines
 

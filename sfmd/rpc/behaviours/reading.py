@@ -24,8 +24,10 @@ EXPORT_MESSAGE_BYTES = 1024 * 1024
 class Reading:
     """One method per RPC, named as it is."""
 
-    def __init__(self, service: MemoryService) -> None:
+    def __init__(self, service: MemoryService, message_bytes: int) -> None:
+        """`message_bytes`: the most that the transport carries in one message."""
         self._service = service
+        self._export_bytes = min(EXPORT_MESSAGE_BYTES, message_bytes // 2)
 
     async def Recall(self, call: Call, r: Any) -> pb.RecallReply:
         return convert.recall_reply(await self._service.recall(call.caller, convert.query(r)))
@@ -62,7 +64,7 @@ class Reading:
                 if isinstance(part, ExportHead):
                     yield pb.ExportReply(namespace=convert.namespace_info(part.info), seq=part.seq, total=part.total)
                 else:
-                    for reply in _export_messages(part):
+                    for reply in _export_messages(part, self._export_bytes):
                         yield reply
 
     async def Watch(self, call: Call, r: Any) -> AsyncGenerator[pb.Change, None]:
@@ -94,12 +96,12 @@ def _batch_item(item: domain.RecallResult | ItemError) -> pb.RecallBatchItem:
     return pb.RecallBatchItem(reply=convert.recall_reply(item))
 
 
-def _export_messages(memories: Sequence[domain.Memory]) -> Iterator[pb.ExportReply]:
-    """The memories in messages of about EXPORT_MESSAGE_BYTES, whole memories only."""
+def _export_messages(memories: Sequence[domain.Memory], most: int) -> Iterator[pb.ExportReply]:
+    """The memories in messages of about `most` bytes, whole memories only."""
     reply, held = pb.ExportReply(), 0
     for m in memories:
         size = len(m.payload) + len(m.vector) + len(m.metadata_json) + 256
-        if held and held + size > EXPORT_MESSAGE_BYTES:
+        if held and held + size > most:
             yield reply
             reply, held = pb.ExportReply(), 0
         reply.memories.append(convert.memory(m))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sfmd.service import MemoryService
 
 
-def behaviours_of(service: MemoryService) -> dict[str, Behaviour]:
+def behaviours_of(service: MemoryService, message_bytes: int) -> dict[str, Behaviour]:
     """Every method whose name begins with a capital is an RPC of that name."""
-    parts = (Administration(service), Reading(service), Writing(service))
+    parts = (Administration(service), Reading(service, message_bytes), Writing(service))
     return {name: getattr(part, name) for part in parts for name in vars(type(part)) if name[0].isupper()}

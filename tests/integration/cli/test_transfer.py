@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+from sfmctl.embedded import wait
+from testing.daemon import daemon
 from tests.integration.cli.conftest import SFMCTL, Cli
 
 LINES = [
@@ -83,6 +85,36 @@ def test_refused_lines_are_counted_and_make_7(cli: Cli) -> None:
     done = cli("memory", "import", "-", "-n", "refusing", "-o", "json", given=given, code=7).document
     assert done["imported"] == {"received": 2, "created": 1, "updated": 0, "duplicate": 0, "conflict": 0, "rejected": 1}
     assert [(e["item"], e["code"]) for e in done["firstErrors"]] == [(1, "SFM-MEM-006")]
+
+
+def test_an_import_that_lost_its_daemon_says_how_to_go_on(cli: Cli, way: dict[str, str], tmp_path: Path) -> None:
+    with daemon(tmp_path) as mortal:
+        there = mortal.profile()
+        env = {"SFM_ADDRESS": there.address, "SFM_CA_FILE": there.ca_file, "SFM_TOKEN_FILE": there.token_file}
+        cli("memory", "namespace", "create", "broken", **env)
+        command = [str(SFMCTL), "memory", "import", "-", "-n", "broken"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=way | env) as importing:
+            assert importing.stdin is not None
+            for number in range(5000):
+                importing.stdin.write(json.dumps({"id": f"m{number}", "text": f"memory {number}"}).encode() + b"\n")
+            importing.stdin.flush()
+            listing = ("memory", "list", "-n", "broken", "--limit", "1", "-o", "short")
+            assert wait(lambda: cli(*listing, **env).text != "", 20)
+            mortal.kill()
+            _, err = importing.communicate(timeout=30)
+    assert importing.returncode == 5
+    assert b"memories were sent" in err and b"run the same command again" in err, err
+
+
+def test_small_messages_carry_an_export(cli: Cli, tmp_path: Path) -> None:
+    with daemon(tmp_path, settings={"SOMA_CALLS__MESSAGE_BYTES": "65536"}) as narrow:
+        there = narrow.profile()
+        env = {"SFM_ADDRESS": there.address, "SFM_CA_FILE": there.ca_file, "SFM_TOKEN_FILE": there.token_file}
+        cli("memory", "namespace", "create", "narrow", **env)
+        for part in range(4):
+            lines = "\n".join(json.dumps({"id": f"m{part}-{n}", "text": f"memory {n}"}) for n in range(10))
+            cli("memory", "store", "-n", "narrow", "--jsonl", "-", given=lines.encode(), **env)
+        assert len(cli("memory", "export", "-", "-n", "narrow", **env).text.splitlines()) == 41
 
 
 def test_the_demo_stores_nothing_twice(cli: Cli) -> None:
