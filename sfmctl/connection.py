@@ -65,7 +65,15 @@ def fault_of(failed: CallFailed, found: Connection | None = None) -> Fault:
         parts = [f"the address {found.profile.address} comes from: {found.sources['address']}"]
     parts += [f"request id {failed.request_id}"] if failed.request_id else []
     where = "; ".join(part for part in parts if part not in failed.message)
-    return Fault(failed.code, failed.message, why=where, next_step=failed.next_step, exit_=exit_)
+    todo = failed.next_step
+    if found is not None and failed.code == E.NOT_REACHED.code and _named(found.sources["address"]):
+        todo = f"check that a daemon listens at {found.profile.address}; sfmctl memory connection shows the settings"
+    return Fault(failed.code, failed.message, why=where, next_step=todo, exit_=exit_)
+
+
+def _named(source: str) -> bool:
+    """Whether an address was given by hand: starting the embedded daemon would not make it answer."""
+    return source in {"flag", "SFM_ADDRESS"}
 
 
 def resolve(

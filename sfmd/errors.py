@@ -59,7 +59,7 @@ class E:
     NO_MEMORY = Code("SFM-MEM-008", Status.NOT_FOUND, "there is no such memory",
                      "sfmctl memory list -n NAMESPACE")  # fmt: skip
     EXISTS = Code("SFM-MEM-009", Status.ALREADY_EXISTS, "the id or idempotency key exists with other content",
-                  "sfmctl memory get ID, then store with --expected-version")  # fmt: skip
+                  "sfmctl memory get ID, then store with --expected-version; of a used key: give another")  # fmt: skip
     VERSION = Code("SFM-MEM-010", Status.FAILED_PRECONDITION, "the memory is not at the expected version",
                    "sfmctl memory get ID, decide again, and send its present version")  # fmt: skip
     INVALID = Code("SFM-MEM-011", Status.INVALID_ARGUMENT, "a field has a value outside its range",
@@ -121,8 +121,11 @@ class Refused(Exception):
     The message never holds a payload, a token or another secret.
     """
 
-    def __init__(self, code: Code, message: str = "", *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, code: Code, message: str = "", *, retry_after_s: float | None = None, next_step: str = ""
+    ) -> None:
         super().__init__(message or code.title)
         self.code = code
         self.message = message or code.title
+        self.next_step = next_step or code.next_step
         self.retry_after_s = retry_after_s

@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _refused(refused: Refused) -> int:
-    tell(f"sfmd: {refused.code.code} {refused.message}\n  next: {refused.code.next_step}")
+    tell(f"sfmd: {refused.code.code} {refused.message}\n  next: {refused.next_step}")
     return exits.exit_code(refused)
 
 

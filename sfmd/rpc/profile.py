@@ -100,7 +100,9 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()
     except OSError as error:
-        raise CallFailed(E.CONFIG, f"cannot read {path}: {error.strerror}") from error
+        raise CallFailed(E.CONFIG, f"cannot read {path}: {error.strerror}",
+                         next_step="name a file that is there; sfmctl memory connection shows where the name is from",
+                         ) from error  # fmt: skip
 
 
 def read_optional(path: str) -> bytes | None:

@@ -28,7 +28,7 @@ def trailing(refused: Refused, request_id: str) -> tuple[tuple[str, str], ...]:
     """The trailing metadata of a refusal."""
     pairs = [
         (CODE, refused.code.code),
-        (NEXT, quote(refused.code.next_step, safe=_PRINTABLE)),
+        (NEXT, quote(refused.next_step, safe=_PRINTABLE)),
         (REQUEST_ID, request_id),
     ]
     if refused.retry_after_s is not None:

@@ -56,7 +56,8 @@ def backup(folder: str | Path, target: str | Path, link: Link | None = None) -> 
     if not source.exists():
         raise Refused(E.CONFIG, f"{folder} holds no store")
     if wanted.exists():
-        raise Refused(E.CONFIG, f"{wanted} exists; a backup goes into a new directory")
+        raise Refused(E.CONFIG, f"{wanted} exists; a backup goes into a new directory",
+                      next_step="sfmd backup DIR with a DIR that is not there yet")  # fmt: skip
     with _arriving(wanted) as partial:
         _copy(source, partial / FILE, link)
         last_seq = _verified(partial / FILE)
@@ -85,7 +86,8 @@ def restore(target: str | Path, folder: str | Path) -> Manifest:
     try:
         held = sorted(p.name for p in wanted.iterdir() if p.name != LOCK_FILE)
         if held:
-            raise Refused(E.CONFIG, f"{wanted} is not empty ({', '.join(held[:3])}); restore into a new directory")
+            raise Refused(E.CONFIG, f"{wanted} is not empty ({', '.join(held[:3])}); restore into a new directory",
+                          next_step="sfmd restore SOURCE --data-dir NEW, then start the daemon on NEW")  # fmt: skip
         partial = wanted / f"{FILE}.partial"
         try:
             _copy_file(source / FILE, partial)
@@ -107,7 +109,8 @@ def _manifest(source: Path) -> Manifest:
     try:
         manifest = Manifest(**json.loads((source / MANIFEST).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise Refused(E.CONFIG, f"{source} is no backup: its {MANIFEST} cannot be read") from error
+        raise Refused(E.CONFIG, f"{source} is no backup: its {MANIFEST} cannot be read",
+                      next_step="name a directory that sfmd backup made") from error  # fmt: skip
     if manifest.format != FORMAT or manifest.revision > REVISION:
         raise Refused(E.SCHEMA, f"{source} was made by a newer sfmd (schema {manifest.revision})")
     return manifest

@@ -227,6 +227,7 @@ BAD: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("check",), {}, 2, "holds no store"),
     (("backup", "copy"), {}, 2, "holds no store"),
     (("restore", "/none"), {}, 2, "is no backup"),
+    (("restore", "/none"), {}, 2, "next: name a directory that sfmd backup made"),
     (("token", "revoke", "nobody"), {}, 2, "SFM-MEM-011"),
     (("token", "create", "--principal", "a b"), {}, 2, "SFM-MEM-011"),
     (("token", "create", "--principal", "a", "--verb", "fly"), {}, 2, "SFM-MEM-011"),

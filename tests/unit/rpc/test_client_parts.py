@@ -73,6 +73,9 @@ def test_a_missing_named_profile_and_a_missing_token_are_refused(tmp_path):
         Profile().token({})
     assert failed.value.code == E.NO_TOKEN.code
     assert failed.value.next_step.startswith("sfmctl daemon start")
+    with pytest.raises(CallFailed) as missing:
+        Profile(token_file=str(tmp_path / "none")).token({})
+    assert missing.value.next_step.startswith("name a file that is there")
     (tmp_path / "t").write_text("two words\n")
     with pytest.raises(CallFailed):
         Profile(token_file=str(tmp_path / "t")).token({})
