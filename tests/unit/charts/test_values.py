@@ -187,6 +187,8 @@ def test_a_component_gives_way_to_an_existing_service(charts, component):
     values = {component: {"enabled": False, "external": external}}
     if component == "postgres":
         values["pgpool"] = {"enabled": False}
+    if component == "prometheus":
+        values["grafana"] = {"prometheusUrl": external["url"]}
     file = charts.folder / f"external-{component}.json"
     file.write_text(json.dumps(values))
     objects = charts.render("dev", "-f", str(file))

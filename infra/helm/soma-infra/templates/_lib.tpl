@@ -78,11 +78,12 @@ affinity:
 {rollingUpdate: {maxUnavailable: {{ ternary 1 0 $apart }}, maxSurge: {{ ternary 0 1 $apart }}}}
 {{- end -}}
 
-{{/* Bytes of an amount such as 2gb, 256m or 1.5Gi: Kubernetes, Redis and Java each have "units" of their own. */}}
+{{/* Bytes of an amount such as 1.5Gi, in Kubernetes' units; Redis (2gb) and Java (256m) have "units" of their own. */}}
 {{- define "soma.bytes" -}}
+{{- $kubernetes := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- $amount := ternary .amount (printf "%.0f" (float64 .amount)) (kindIs "string" .amount) -}}
 {{- $number := regexFind "^[0-9.]+" $amount -}}
-{{- mulf (float64 $number) (float64 (get .units (trimPrefix $number $amount))) -}}
+{{- mulf (float64 $number) (float64 (get (default $kubernetes .units) (trimPrefix $number $amount))) -}}
 {{- end -}}
 
 {{/* Refuses memory that a server takes at will ("amount" in "units", set by "key") above three quarters of its limit: it
@@ -90,8 +91,7 @@ affinity:
 {{- define "soma.fits" -}}
 {{- $limit := dig "limits" "memory" "" .resources -}}
 {{- if $limit -}}
-{{- $units := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- $room := mulf 0.75 (float64 (include "soma.bytes" (dict "amount" $limit "units" $units))) -}}
+{{- $room := mulf 0.75 (float64 (include "soma.bytes" (dict "amount" $limit))) -}}
 {{- if gt (float64 (include "soma.bytes" .)) $room }}{{ fail (printf "%s gives the server %s, but the limit of its pod is %v and a quarter of that is needed beside it: it would be killed; lower %s or raise %s.resources.limits.memory" .key .amount $limit .key .name) }}{{ end -}}
 {{- end -}}
 {{- end -}}

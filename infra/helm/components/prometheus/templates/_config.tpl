@@ -21,7 +21,12 @@ scrape_configs:
   {{- end }}
   {{- if .Values.discoverApplications }}
   - job_name: applications
-    kubernetes_sd_configs: [{role: pod, attach_metadata: {node: false}}]
+    kubernetes_sd_configs:
+      - role: pod
+        attach_metadata: {node: false}
+        {{- with .Values.applicationNamespaces }}
+        namespaces: {names: {{ toJson . }}}
+        {{- end }}
     relabel_configs:
       - {source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], regex: "true", action: keep}
       - {source_labels: [__meta_kubernetes_pod_phase], regex: Running, action: keep}
