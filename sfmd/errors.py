@@ -66,7 +66,7 @@ class E:
                    "correct the field that the message names")  # fmt: skip
     FINGERPRINT = Code("SFM-MEM-012", Status.FAILED_PRECONDITION,
                        "the namespace was made by another embedder than the daemon now has",
-                       "start sfmd with the embedder that the namespace names, or export and import anew")  # fmt: skip
+                       "start sfmd with the namespace's embedder, or embed anew: docs/how-to/move.md")  # fmt: skip
     NO_EMBEDDER = Code("SFM-MEM-013", Status.FAILED_PRECONDITION, "the namespace takes vectors only",
                        "send a vector, or make a namespace with an embedder")  # fmt: skip
     CLOCK = Code("SFM-MEM-014", Status.INVALID_ARGUMENT, "a time is outside the range that clocks can mean",

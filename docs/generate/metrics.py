@@ -23,6 +23,21 @@ Made from the daemon's registry by `docs/generate/metrics.py`; edit the texts in
 latencies "over the last minute" are the service's own; the histograms are for `histogram_quantile`. The size of a group
 commit is `rate(sfmd_rows_committed_total[5m]) / rate(sfmd_commits_total[5m])`.
 
+## The port
+
+It has no TLS and asks for no token, and listens on this machine unless `SOMA_HTTP__HOST` says otherwise. It names
+namespaces and counts, never a payload.
+
+| path | answer |
+|---|---|
+| `/livez` | 200 as long as the process turns; asks nothing else, for a liveness probe |
+| `/readyz` | 200 while calls are taken, 503 while the daemon starts or drains, for a readiness probe |
+| `/healthz` | a JSON document; 503 when the store or a file has a problem, which it names |
+| `/stats` | a JSON document: counts, rates, latencies and gates |
+| `/metrics` | the metrics below |
+
+## The metrics
+
 | metric | type | labels | meaning |
 |---|---|---|---|
 """

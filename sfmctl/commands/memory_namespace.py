@@ -58,7 +58,9 @@ def create(
     link: Link,
     name: NameArgument,
     dim: Annotated[int, typer.Option("--dim", min=0, max=4096, help="Dimension; 0 takes the embedder's.")] = 0,
-    embedder: Annotated[str, typer.Option("--embedder", help="hash-v1 or wordllama; none: vectors only.")] = "",
+    embedder: Annotated[
+        str, typer.Option("--embedder", help="hash-v1 or wordllama; leave it out and give --dim for vectors only.")
+    ] = "",
     half_life: HalfLifeOption = None,
     default_class: Annotated[str, typer.Option("--default-class", help="Default: the first class.")] = "",
     feature: FeatureOption = None,

@@ -98,7 +98,8 @@ def recall(
 ) -> None:
     """Recall the best memories, ranked by similarity x importance x decay x features.
 
-    Filters apply before the best are chosen, so fewer than -k come back only when fewer pass. Reading never writes.
+    Filters apply before the best are chosen, so fewer than -k come back only when fewer pass and
+    are similar at all: a similarity of 0 or less is no hit. Reading never writes.
     With --batch, each line has one of text, vector and vector_f32_base64, and may have a k of its own.
     """
     request = _batch_template(link.namespace, text, vector, receipt) if batch else build(link.namespace, text, vector)

@@ -1,5 +1,6 @@
 """The reference pages of the protocol and the metrics are made, and equal to what they are made from."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,3 +65,10 @@ def test_every_option_of_every_command_is_named_and_none_that_it_lacks():
         assert {opt for opt in has if f"`{opt}`" not in rows} <= {*by_reference, "-n", "--ca"}, path
         if "connection options" in also:
             assert by_reference <= has, path
+
+
+def test_every_path_of_the_auxiliary_port_is_named():
+    page = (ROOT / "docs/reference/metrics.md").read_text()
+    paths = set(re.findall(r'^            "(/[a-z]+)":', (ROOT / "sfmd/http.py").read_text(), re.MULTILINE))
+    assert len(paths) > 3
+    assert {path for path in paths if f"`{path}`" not in page} == set()

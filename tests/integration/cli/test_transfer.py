@@ -1,8 +1,12 @@
 """Export and import: every byte comes back, a second import changes nothing, a bad line is named."""
 
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from sfmctl.embedded import wait
 from testing.daemon import daemon
@@ -115,6 +119,19 @@ def test_small_messages_carry_an_export(cli: Cli, tmp_path: Path) -> None:
             lines = "\n".join(json.dumps({"id": f"m{part}-{n}", "text": f"memory {n}"}) for n in range(10))
             cli("memory", "store", "-n", "narrow", "--jsonl", "-", given=lines.encode(), **env)
         assert len(cli("memory", "export", "-", "-n", "narrow", **env).text.splitlines()) == 41
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="the page's command needs jq")
+def test_the_pages_way_to_another_embedder(cli: Cli, way: dict[str, str]) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/how-to/move.md").read_text()
+    lines = [line for line in page.partition("## With another embedder")[2].splitlines() if line.startswith("    ")]
+    cli("memory", "namespace", "create", "notes", "--dim", "8")
+    rule = {"id": "a", "payload_text": "never on a Friday", "content_type": "text/plain", "vector": [1] * 8}
+    cli("memory", "import", "-", "-n", "notes", given=json.dumps(rule).encode())
+    env = way | {"PATH": f"{SFMCTL.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", "\n".join(lines)], env=env, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "never on a Friday" in cli("memory", "recall", "Friday", "-n", "notes-3", "-o", "short").text
 
 
 def test_the_demo_stores_nothing_twice(cli: Cli) -> None:
