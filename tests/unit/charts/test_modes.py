@@ -108,6 +108,14 @@ def test_every_pod_has_probes_resources_and_a_disruption_budget(charts, mode):
             assert "memory" in c["resources"]["limits"]
 
 
+@pytest.mark.parametrize("name", ["postgres", "kafka"])
+def test_a_start_that_would_begin_anew_has_hours(charts, name):
+    (container,) = charts.one(charts.render("prod"), "StatefulSet", name)["spec"]["template"]["spec"]["containers"]
+    probe = container["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] >= 4 * 3600
+    assert probe["periodSeconds"] <= 3  # and is noticed at once when it is done
+
+
 def test_replicas_stay_apart(charts):
     for mode, key in (
         ("staging", "preferredDuringSchedulingIgnoredDuringExecution"),
