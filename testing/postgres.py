@@ -26,9 +26,12 @@ def server_programs() -> Path | None:
 
 
 class PostgresServer:
-    """A running server. It never runs as root: root hands over to the account of the distribution's package."""
+    """A running server. It never runs as root: root hands over to the account of the distribution's package.
 
-    def __init__(self, programs: Path) -> None:
+    With `standby_of` it holds what these statements made, one a line, and stays in recovery: nobody sends it WAL.
+    """
+
+    def __init__(self, programs: Path, *, standby_of: str = "") -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user:
@@ -48,6 +51,12 @@ class PostgresServer:
             "unix_socket_directories": self._folder,
             "fsync": "off",
         }
+        if standby_of:
+            alone: list[str | Path] = [programs / "postgres", "--single", "-D", data, "postgres"]
+            subprocess.run(
+                alone, input=standby_of.encode(), check=True, capture_output=True, user=self._user, cwd=self._folder
+            )
+            (data / "standby.signal").touch()
         settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
