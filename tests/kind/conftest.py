@@ -106,9 +106,9 @@ def sfmctl(tmp_path_factory: pytest.TempPathFactory) -> Sfmctl:
     return Sfmctl(tmp_path_factory.mktemp("sfmctl"), ["-f", values] if values else [])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(sfmctl: Sfmctl) -> None:
-    """The infrastructure in mode dev, and the External Secrets Operator."""
+    """The infrastructure in mode dev, and the External Secrets Operator; of each module, for one before may end it."""
     if "SFM_TEST_CLUSTER" not in os.environ:
         ran = sfmctl.up()
         assert ran.code == 0, ran.err
@@ -121,7 +121,7 @@ def stack(sfmctl: Sfmctl) -> None:
 LEDGER = "ledger"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ledger(stack: None, sfmctl: Sfmctl) -> Ran:
     """An application that is wired for the tests of verify; each test leaves it as it was."""
     ran = sfmctl.run("app", "wire", LEDGER, "--env", "dev", "--cluster", CLUSTER, "--yes", "-o", "json", timeout_s=400)

@@ -1,4 +1,4 @@
-"""Sixteen faults on a real cluster: each turns exactly the right row red, and the command that the row names mends it.
+"""Faults on a real cluster: each turns exactly the right row red, and the command that the row names mends it.
 
 A fault is made, `sfmctl verify` is run, every row of the matrix is looked at, and then the hint is typed into a
 terminal as it stands, by a person who agrees to what is asked. What is red afterwards is a wrong hint.
@@ -155,7 +155,7 @@ def vault_sealed(scene: Scene) -> None:
 def policies(scene: Scene, **changed: str | None) -> dict[str, str]:
     """Change the ConfigMap of OPA's policies (None takes one away); what it held before."""
     path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/sharedinfra-opa-policies"
-    held = (scene.api.get(path) or {})["data"]
+    held = (scene.api.get(path) or {}).get("data", {})
     scene.api.merge(path, {"data": changed})
     return {str(name): str(text) for name, text in held.items()}
 
@@ -301,6 +301,7 @@ def repair(sfmctl: Sfmctl) -> None:
     sfmctl.run("vault", "unseal", "--cluster", CLUSTER, stdin=unseal_key())
     with contextlib.closing(Writer(CONTEXT)) as api:
         api.delete(f"{APPS}/deployments/web")
+    sfmctl.run("deploy", "--cluster", CLUSTER, *sfmctl.values, "--yes", timeout_s=400)
     sfmctl.run("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes", timeout_s=400)
 
 
