@@ -33,6 +33,20 @@ def test_topics_of_another_environment_than_the_clusters_are_not_planned(cluster
     assert (error["code"], error["message"]) == ("SFM-APP-006", "the shared infrastructure here is dev, not prod")
 
 
+@pytest.mark.parametrize("more", [[], ["--delete-data"]])
+def test_an_application_of_another_environment_than_the_clusters_is_not_unwired(cluster, capsys, more):
+    api, kubeconfig = cluster
+    api.objects["/version"] = {"gitVersion": "v1.31.0"}
+    api.put("/api/v1/namespaces", {"metadata": {"name": "kube-system", "uid": "one"}})
+    aim = ["--env", "prod", "--context", "prod-eu", "--kubeconfig", str(kubeconfig), "--allow-context", "prod-eu"]
+    assert app.run(["app", "unwire", "shop", *aim, *more, "--yes", "-o", "json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["why"]) == (
+        "SFM-APP-006", "app.env.unfit is the shared infrastructure here is dev, not prod"
+    )  # fmt: skip
+    assert {method for method, *_ in api.asked} == {"GET"}
+
+
 def verdict(kubeconfig):
     """What the row about the application's pods says."""
     aim = Target(context="prod-eu", kubeconfig=kubeconfig, app=application("shop", "dev"))
