@@ -28,6 +28,7 @@ from playbook.trouble import Trouble, Unknown
 Verdicts = tuple[Status, str] | tuple[Status, str, str] | tuple[Status, str, str, str]
 """Status and what was observed; then, where the probe knows better than the book, the code and the mending command."""
 
+BAD = frozenset({Status.FAIL, Status.ERROR})
 PAUSE_S = 1.0
 BUG = "SFM-CLI-001"
 """The command line's code for a bug of ours."""
@@ -134,8 +135,7 @@ def blocked_by(spec: CheckSpec, results: Mapping[str, Check], roots: Mapping[str
 
     One that was asked and had nothing to judge (a component that runs elsewhere) stands in nobody's way.
     """
-    bad = (Status.FAIL, Status.ERROR)
-    blocking = next((n for n in spec.needs if n in roots or (n in results and results[n].status in bad)), None)
+    blocking = next((n for n in spec.needs if n in roots or (n in results and results[n].status in BAD)), None)
     return None if blocking is None else roots.get(blocking, blocking)
 
 
@@ -162,12 +162,17 @@ def run(
     *,
     timeout_s: float,
     tell: Callable[[Check], None] = lambda check: None,
+    excused: Callable[[Check], Check] = lambda check: check,
 ) -> list[Check]:
-    """Run `specs` and return their records in their order; `tell` gets each as it is known."""
+    """Run `specs` and return their records in their order; `tell` gets each as it is known.
+
+    `excused` may make a failure less than one; what needs that check is asked then.
+    """
     probe.deadline = time.monotonic() + timeout_s
     specs = [shown(spec, probe.target) for spec in specs]
     results: dict[str, Check] = {}
     roots: dict[str, str] = {}
+    red: dict[str, Check] = {}
     waiting = list(specs)
     running: dict[Future[Check], CheckSpec] = {}
     slots = threading.Semaphore(WORKERS)
@@ -188,13 +193,16 @@ def run(
             continue
         finished, _ = wait(running, timeout=max(0.0, probe.deadline - time.monotonic()), return_when=FIRST_COMPLETED)
         for future in finished:
-            results[running.pop(future).id] = future.result()
-            tell(results[next(reversed(results))])
+            name, found = running.pop(future).id, future.result()
+            if found.status in BAD:
+                red[name] = found
+            results[name] = excused(found)
+            tell(results[name])
         if not finished and time.monotonic() >= probe.deadline:
             late(probe, [*running.values(), *waiting], results, timeout_s)
             wait(running, timeout=GRACE_S)  # what looks at the deadline itself can still tidy up
             break
-    explain(probe, specs, results)
+    explain(probe, specs, results, red)
     return [results[spec.id] for spec in specs]
 
 
@@ -202,16 +210,18 @@ UNREADY = "workloads that are not ready"
 """Where the row on workloads keeps the names of those that are only not ready; none when one is worse than that."""
 
 
-def explain(probe: Probe, specs: Sequence[CheckSpec], results: dict[str, Check]) -> None:
-    """Let the row on workloads step back when the rows of just those servers failed: one fault, one red row."""
-    bad = (Status.FAIL, Status.ERROR)
-    red = {f"{probe.target.release}-{s.params['component']}": results[s.id] for s in specs
-           if "component" in s.params and results[s.id].status in bad}  # fmt: skip
+def explain(probe: Probe, specs: Sequence[CheckSpec], results: dict[str, Check], red: Mapping[str, Check]) -> None:
+    """Let the row on workloads step back when the rows of just those servers failed: one fault, one red row.
+
+    `red` has what failed, also where that is excused.
+    """
+    servers = {f"{probe.target.release}-{s.params['component']}": red[s.id] for s in specs
+               if "component" in s.params and s.id in red}  # fmt: skip
     names: Sequence[str] = probe.kept.get(UNREADY, ())
     for spec in specs:
         row = results[spec.id]
-        if spec.probe == "pods" and row.status is Status.FAIL and names and all(name in red for name in names):
-            cause = red[names[0]]
+        if spec.probe == "pods" and row.status is Status.FAIL and names and all(name in servers for name in names):
+            cause = servers[names[0]]
             results[spec.id] = replace(row, status=Status.SKIP, hint="", doc="",
                                        observed=f"because of {cause.id}: {row.observed}")  # fmt: skip
 
@@ -234,18 +244,19 @@ def late(probe: Probe, specs: Iterable[CheckSpec], results: dict[str, Check], ti
         results[spec.id] = record(probe, spec, Status.ERROR, observed, "SFM-CLI-025", "", time.monotonic(), 0)
 
 
+def fits(spec: CheckSpec, patterns: Sequence[str]) -> bool:
+    """Whether a pattern means the check: its id or category, or the server that an application's row asks."""
+    groups = {spec.category, str(spec.params.get("ask", spec.category))}
+    names = {spec.id, *(f"{group}.{spec.id}" for group in groups)}
+    return any(p in groups or any(fnmatch(name, p) for name in names) for p in patterns)
+
+
 def selected(specs: Iterable[CheckSpec], only: Sequence[str], skip: Sequence[str]) -> list[CheckSpec]:
-    """The checks whose id, or category as `category.*`, fits `only` and not `skip`; with the roots that they need.
+    """The checks that fit `only` and not `skip`, as an id, a category or `category.*`; with the roots that they need.
 
     Trouble for a pattern that fits no check and for a choice that leaves none: a gate that asks nothing would pass.
     """
     by_id = {spec.id: spec for spec in specs}
-
-    def fits(spec: CheckSpec, patterns: Sequence[str]) -> bool:
-        return any(
-            fnmatch(spec.id, p) or fnmatch(f"{spec.category}.{spec.id}", p) or spec.category == p for p in patterns
-        )
-
     there = f"there are {', '.join(by_id)}"
     idle = [p for p in (*only, *skip) if not any(fits(s, [p]) for s in by_id.values())]
     if idle:

@@ -167,11 +167,16 @@ def inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
 
 
 def answers(probe: Probe) -> Mapping[str, Any]:
-    """The Job's records, asked once a run."""
+    """The Job's records, asked once a run, also when it gave none."""
     with probe.lock:
         if ANSWERS not in probe.kept:
-            probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
-        found: Mapping[str, Any] = probe.kept[ANSWERS]
+            try:
+                probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
+            except Trouble as trouble:
+                probe.kept[ANSWERS] = trouble
+        found: Mapping[str, Any] | Trouble = probe.kept[ANSWERS]
+    if isinstance(found, Trouble):
+        raise found
     return found
 
 

@@ -16,7 +16,7 @@ from sfmctl.fault import Fault
 
 if TYPE_CHECKING:
     from playbook.check import Probe
-    from playbook.model import Check
+    from playbook.model import Book, Check
     from playbook.target import Target
 
 INFRA_CATEGORIES = ("cluster", "namespace", "release", "images", "pods", "database", "kafka", "redis", "vault", "opa",
@@ -42,10 +42,11 @@ def matrix(
     skip: list[str] | None = None,
     timeout_s: float = 120.0,
     attempts: int = 1,
+    excused: Callable[[Check], Check] = lambda check: check,
 ) -> list[Check]:
     """Run the infrastructure's rows and, when the target is about an application, its rows; return their records.
 
-    attempts: how often at least a row that fails is asked, one second apart.
+    attempts: how often at least a row that fails is asked, one second apart. excused: what waives a row's failure.
     """
     from playbook import check
     from playbook.actions import registry
@@ -58,7 +59,9 @@ def matrix(
     chosen = check.selected(specs, only or [], skip or [])
     chosen = [replace(spec, attempts=max(spec.attempts, attempts)) for spec in chosen]
     functions = {sfmd_row.SPEC.probe: sfmd_row.probe}
-    return check.run(probe, chosen, lambda name: functions.get(name) or registry.probe(name), timeout_s=timeout_s)
+    return check.run(
+        probe, chosen, lambda name: functions.get(name) or registry.probe(name), timeout_s=timeout_s, excused=excused
+    )
 
 
 def after_play(aim: Target) -> list[Check]:
@@ -139,7 +142,8 @@ def verify(
         aim = aimed(name, env or mode, namespace, mode=env or mode, values=values, cluster=cluster, context=context,
                     kubeconfig=kubeconfig, infra=infra, sfmctl_image=sfmctl_image)  # fmt: skip
         with playrun.probing(aim) as probe:
-            results = excuses(waivers)(matrix(probe, only=only, skip=skip, timeout_s=timeout))
+            excused = excuses(waivers, probe.book)
+            results = matrix(probe, only=only, skip=skip, timeout_s=timeout, excused=excused)
             found = worst(playrun.check_exits(results, probe.book, fail_on))
             unwritten = reported(junit, results, took_ms())
             code = unwritten if found in (Exit.OK, Exit.WARNINGS) and unwritten else found  # the gate's verdict stands
@@ -171,13 +175,16 @@ def aimed(name: str, env: str, namespace: str, **flags: Any) -> Target:
     return playrun.target(**flags, app=app, need_infra=charts)
 
 
-def excuses(path: Path | None) -> Callable[[list[Check]], list[Check]]:
-    """What demotes waived failures, read before anything is asked so that a bad file is told at once."""
+def excuses(path: Path | None, book: Book) -> Callable[[Check], Check]:
+    """What demotes a waived failure, read before anything is asked so that a bad file is told at once."""
     from datetime import UTC, datetime
 
     from playbook import waivers
+    from sfmctl import sfmd_row
 
     if path is None:
-        return list
-    listed = waivers.load(path)
-    return lambda found: waivers.waived(found, listed, datetime.now(UTC).date())
+        return lambda check: check
+    today = datetime.now(UTC).date()
+    asked = [s.id for s in book.checks.values() if s.category in (*INFRA_CATEGORIES, "app")]
+    listed = waivers.load(path, [*asked, sfmd_row.SPEC.id])  # a row of the other matrix too: one file serves both
+    return lambda check: waivers.excused(check, listed, today)

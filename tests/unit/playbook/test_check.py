@@ -45,12 +45,20 @@ def spec(name: str, *, needs: tuple[str, ...] = (), attempts: int = 1, timeout_s
 
 
 def run(
-    probe: Probe, specs: list[CheckSpec], functions: Mapping[str, Callable[..., Verdicts]], timeout_s: float = 60
+    probe: Probe,
+    specs: list[CheckSpec],
+    functions: Mapping[str, Callable[..., Verdicts]],
+    timeout_s: float = 60,
+    **more: Any,
 ) -> dict[str, Check]:
     def one(name: str) -> checking.ProbeFunction:
         return lambda _probe, _params: functions[name]()
 
-    return {r.id: r for r in checking.run(probe, specs, one, timeout_s=timeout_s)}
+    return {r.id: r for r in checking.run(probe, specs, one, timeout_s=timeout_s, **more)}
+
+
+def waived(check: Check) -> Check:
+    return replace(check, status=Status.WARN) if check.status is Status.FAIL else check
 
 
 def failing(error: BaseException) -> Callable[[], Verdicts]:
@@ -82,6 +90,21 @@ def test_a_failed_root_skips_its_dependents_and_says_because_of_what(probe: Prob
     assert found["pods"].observed == "because of api"
     assert found["logs"].observed == "because of api"
     assert found["tools"].status is Status.PASS
+
+
+def test_what_needs_a_waived_check_is_asked_all_the_same(probe: Probe) -> None:
+    specs = [spec("api"), spec("pods", needs=("api",)), spec("logs", needs=("pods",))]
+    functions = {
+        "api": lambda: (Status.FAIL, "old"),
+        "pods": lambda: (Status.FAIL, "red"),
+        "logs": lambda: (Status.PASS, ""),
+    }
+    only_api = run(probe, specs, functions, excused=lambda c: waived(c) if c.id == "api" else c)
+    assert [c.status for c in only_api.values()] == [Status.WARN, Status.FAIL, Status.SKIP]
+    assert only_api["logs"].observed == "because of pods"
+    assert [c.status for c in run(probe, specs, functions, excused=waived).values()] == [
+        Status.WARN, Status.WARN, Status.PASS,
+    ]  # fmt: skip
 
 
 def test_a_skipped_component_does_not_take_others_with_it_but_a_failed_one_does(probe: Probe) -> None:
@@ -165,6 +188,16 @@ def test_only_brings_the_roots_along_and_skip_takes_away(probe: Probe) -> None:
     assert "kafka.brokers" not in [s.id for s in checking.selected(specs, [], ["kafka"])]
 
 
+@pytest.mark.parametrize("pattern", ["vault", "vault.*"])
+def test_a_server_stands_for_the_applications_row_about_it_too(probe: Probe, pattern: str) -> None:
+    specs = list(probe.book.checks.values())
+    chosen = {s.id for s in checking.selected(specs, [pattern], [])}
+    assert {"vault.health", "vault.auth", "app.vault", "app.inside"} <= chosen
+    assert not chosen & {"app.redis", "app.kafka", "app.database", "app.pods"}
+    left = {s.id for s in checking.selected(specs, [], [pattern])}
+    assert not left & {"vault.health", "app.vault"} and "app.redis" in left
+
+
 @pytest.mark.parametrize(
     ("only", "skip", "named"),
     [(["valt.*"], [], "valt.*"), (["vault", "kafak"], [], "kafak"), ([], ["kafak"], "kafak"), ([], ["*"], "--skip *"),
@@ -205,6 +238,14 @@ def test_the_row_on_workloads_steps_back_for_a_server_that_failed(
     specs = [replace(spec("vault"), params={"component": "vault"}), spec("pods")]
     found = run(probe, specs, {"vault": lambda: (server, "sealed"), "pods": lambda: (Status.FAIL, "vault-0 not ready")})
     assert (found["pods"].status, found["pods"].observed) == expected
+
+
+def test_the_row_on_workloads_steps_back_for_a_server_whose_failure_is_waived_too(probe: Probe) -> None:
+    probe.kept[checking.UNREADY] = ["sharedinfra-vault"]
+    specs = [replace(spec("vault"), params={"component": "vault"}), spec("pods")]
+    functions = {"vault": lambda: (Status.FAIL, "sealed"), "pods": lambda: (Status.FAIL, "not ready")}
+    found = run(probe, specs, functions, excused=lambda c: waived(c) if c.id == "vault" else c)
+    assert [c.status for c in found.values()] == [Status.WARN, Status.SKIP]
 
 
 def test_a_check_that_hangs_does_not_hold_up_the_end(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,34 @@ def test_a_report_that_cannot_be_written_is_an_error_when_all_else_is_well(
     assert "[SFM-CLI-029]" in said.err
 
 
+def test_a_waiver_on_the_root_lets_the_rest_be_asked_and_one_for_no_check_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeconfig, waivers = tmp_path / "kubeconfig", tmp_path / "waivers.yaml"
+    asked = [
+        "verify",
+        "--kubeconfig",
+        str(kubeconfig),
+        "--only",
+        "pods.restarts",
+        "--waivers",
+        str(waivers),
+        "-o",
+        "json",
+    ]
+    with serving(kubeconfig, "kind-soma") as api:
+        api.objects["/version"] = {"gitVersion": "v1.31.0"}
+        waivers.write_text("- {check: namespace.active, reason: it has no label yet, until: 2999-12-31}\n")
+        assert app.run(asked) == 0
+        found = {c["id"]: c["status"] for c in json.loads(capsys.readouterr().out)["checks"]}
+        assert found == {"cluster.api": "pass", "namespace.active": "warn", "pods.restarts": "pass"}
+        waivers.write_text("- {check: namespace.activ, reason: it has no label yet, until: 2999-12-31}\n")
+        assert app.run(asked) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "SFM-CLI-030"
+    assert error["why"].startswith("waiver 1: no check fits namespace.activ; there are cluster.api, ")
+
+
 def test_a_bundle_that_cannot_be_written_hides_neither_the_results_nor_their_code(
     nowhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

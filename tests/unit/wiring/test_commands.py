@@ -6,6 +6,7 @@ import pytest
 
 from playbook.model import Status
 from playbook.target import Target
+from playbook.trouble import Trouble
 from playbook.wiring import checks
 from playbook.wiring.application import application
 from sfmctl import app
@@ -106,3 +107,14 @@ def test_a_pod_of_the_revision_before_on_its_way_out_is_not_the_applications(clu
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}}  # fmt: skip
     api.put(f"{SHOP}/pods", pod("web-0"), gone)
     assert verdict(kubeconfig) == (Status.PASS, "1 ready, none restarted lately")
+
+
+def test_a_job_that_could_not_be_made_is_not_made_again_for_each_row(cluster):
+    api, kubeconfig = cluster
+    api.answer = (403, {"message": "forbidden"})
+    aim = Target(context="prod-eu", kubeconfig=kubeconfig, app=application("shop", "dev"))
+    with probing(aim) as probe:
+        for ask in ("vault", "redis"):
+            with pytest.raises(Trouble, match="SFM-K8S-003"):
+                checks.found_inside(probe, {"ask": ask})
+    assert [method for method, *_ in api.asked if method == "PATCH"] == ["PATCH"]

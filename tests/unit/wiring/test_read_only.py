@@ -44,5 +44,7 @@ def test_what_unwire_takes_away_wire_gives_and_data_goes_only_when_asked():
         "app.database.data", "app.redis.data", "app.topics.data", "app.vault.data",
     }  # fmt: skip
     assert facts["app-unwire"] < facts["app-erase"]
-    assert all(book.steps[n].destructive for n in book.plays["app-erase"] if n not in ("api.ready", "app.env", "app.image"))
+    assert all(
+        book.steps[n].destructive for n in book.plays["app-erase"] if n not in ("api.ready", "app.env", "app.image")
+    )
     assert not any(book.steps[n].destructive for n in book.plays["app-wire"])
