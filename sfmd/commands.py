@@ -242,6 +242,8 @@ class ChangeCommand:
             expires_seq=ended, prev_seq=head.seq,
         )  # fmt: skip
         group.add(row)
+        if row.raw_importance is not None:
+            delta.raw.append(row.raw_importance)
         if ended:
             delta.ended.append((ended, seq))
         if content is not None and content.vector is not None:

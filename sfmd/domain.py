@@ -166,6 +166,13 @@ class ChangeRow:
         size = len(metadata) if metadata.isascii() else len(metadata.encode())
         return size + len(self.payload or b"") + len(self.vector or b"")
 
+    @property
+    def raw_importance(self) -> float | None:
+        """The importance that this change gives the namespace's normaliser: what was stored, or given by a
+        reinforcement that changed it. An undo gives none: its value was given before.
+        """
+        return self.importance if self.row_seq == self.seq and self.op is not Op.RESTORED else None
+
 
 @record
 class Head:

@@ -117,10 +117,10 @@ class Store(Protocol):
         """Rows that made or ended a core row (row_seq or expires_seq set), in order, content resolved with vectors."""
 
     def recent_importances(self, ns_id: int, to_seq: int, limit: int) -> list[float]:
-        """The last `limit` raw importances that the log stored (content rows with one), oldest first."""
+        """The last `limit` raw importances of the log (ChangeRow.raw_importance), oldest first."""
 
     def count_importances(self, ns_id: int, to_seq: int) -> int:
-        """How many raw importances the log stored up to `to_seq`."""
+        """How many raw importances the log has up to `to_seq`."""
 
     def details(self, ns_id: int, op: Op, to_seq: int) -> list[ChangeRow]:
         """All NAMESPACE, CONFIGURED or NORMALISER rows of a namespace up to `to_seq`, in order."""

@@ -101,7 +101,8 @@ def change(tx: WriteTx, ns_id: int, id_: str, op: Op, at_s: float = AT_S, **fiel
     last = tx.changes([head.seq])[head.seq]
     seq = tx.reserve(1)
     gone = op in (Op.DELETED, Op.PURGED)
-    row_seq = 0 if gone else seq if op is Op.RESTORED else head.row_seq
+    anew = op is Op.RESTORED or fields.get("importance", last.importance) != last.importance
+    row_seq = 0 if gone else seq if anew else head.row_seq
     row = replace(
         last,
         seq=seq,

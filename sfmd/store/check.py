@@ -157,6 +157,8 @@ class _Check:
         elif content_seq >= max(1, self._first) and self._owner(content_seq) != (ns_id, id_):
             note(f"row {seq} ({id_}) points to row {content_seq} for its content, which is not this memory's")
         self._core_row(seq, id_, row_seq, expires_seq, before)
+        if row[14] is not None and row_seq == seq and op != Op.RESTORED:  # ChangeRow.raw_importance
+            self._importances[ns_id] = self._importances.get(ns_id, 0) + 1
         state = PURGED if op == Op.PURGED else DELETED if deleted else LIVE
         size = self._contents.get(content_seq, (0, "", 0))[2]
         self._memories[(ns_id, id_)] = _Memory(seq, version, content_seq, row_seq, state, size, access_count)
@@ -167,11 +169,9 @@ class _Check:
     def _content(self, row: tuple[Any, ...]) -> None:
         """A row that brings content: its digest, its vector's length, or that nothing is left of it."""
         seq, ns_id, id_, purged = row[0], row[1], row[4], row[11]
-        digest, importance, payload, vector = row[13], row[14], row[16], row[17]
+        digest, payload, vector = row[13], row[16], row[17]
         note = self._report.note
         self._contents[seq] = (ns_id, id_, 0 if purged else len(payload or b""))
-        if importance is not None:
-            self._importances[ns_id] = self._importances.get(ns_id, 0) + 1
         if purged:
             if any(payload or b"") or any(vector or b""):
                 note(f"row {seq} ({id_}) is purged but still holds bytes")

@@ -272,13 +272,13 @@ class LogStore:
             from_seq = rows[-1][0] + 1
 
     def recent_importances(self, ns_id: int, to_seq: int, limit: int) -> list[float]:
-        """The last `limit` raw importances that the log stored (content rows with one), oldest first."""
+        """The last `limit` raw importances of the log (ChangeRow.raw_importance), oldest first."""
         statement = self._sql.recent_importances
         rows = self._rows(statement, statement.args(ns_id=ns_id, to_seq=to_seq, rows=limit))
         return [row[0] for row in reversed(rows)]
 
     def count_importances(self, ns_id: int, to_seq: int) -> int:
-        """How many raw importances the log stored up to `to_seq`: a running count in the log, one look-up."""
+        """How many raw importances the log has up to `to_seq`: a running count in the log, one look-up."""
         statement = self._sql.importances
         rows = self._rows(statement, statement.args(ns_id=ns_id, to_seq=to_seq))
         return int(rows[0][0]) if rows else 0

@@ -60,7 +60,7 @@ memory_changes = sa.Table(
     _column("prev_seq", sa.BigInteger()),
     _column("deleted", sa.SmallInteger()),
     _column("purged", sa.SmallInteger()),  # of payload, vector, metadata, features: 1 overwritten in place, 2 compacted
-    _column("importances", sa.BigInteger()),  # raw importances the namespace's log stored up to and with this row
+    _column("importances", sa.BigInteger()),  # raw importances of the namespace's log up to and with this row
     _column("kind", sa.Text()),
     _column("content_type", sa.Text()),
     _column("digest", sa.LargeBinary()),

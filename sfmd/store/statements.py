@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from sfmd.domain import Op
 from sfmd.store.schema import (
     FIRST_NAMESPACE_OP,
     LIVE,
@@ -312,11 +313,13 @@ class Statements:
         return self._compile(query.order_by(t.c.seq.desc()).limit(sa.literal_column("1")))
 
     def _recent_importances(self) -> Statement:
+        """Those of ChangeRow.raw_importance, the last first."""
         t = memory_changes
         query = sa.select(t.c.importance).where(
             t.c.ns_id == sa.bindparam("ns_id"),
             t.c.seq <= sa.bindparam("to_seq"),
-            t.c.content_seq == t.c.seq,
+            t.c.row_seq == t.c.seq,
+            t.c.op != sa.literal_column(str(int(Op.RESTORED))),
             t.c.importance.is_not(None),
         )
         return self._compile(query.order_by(t.c.seq.desc()).limit(sa.bindparam("rows")))

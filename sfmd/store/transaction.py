@@ -74,7 +74,7 @@ class Transaction:
             ns_id = row.ns_id
             if ns_id not in counts:
                 counts[ns_id] = self._importances_before(ns_id)
-            if row.importance is not None and row.content_seq == row.seq:
+            if row.raw_importance is not None:
                 counts[ns_id] += 1
             tuples.append(records.log_tuple(row, counts[ns_id]))
         self._database.insert_many(self._cursor, self._sql.append, tuples)

@@ -174,6 +174,8 @@ class Daemon(RuleBasedStateMachine):
         assert result.version == head.version + changes
         new = head.importance if importance is None else importance
         self.push(id_, replace(head, importance=new, count=head.count + 1, version=result.version))
+        if changes and importance is not None:
+            self.normaliser.observe([importance])
         self.note(id_)
 
     @rule(id_=st.sampled_from(IDS))

@@ -152,7 +152,7 @@ def test_core_rows_of_many_come_in_order(store: Store) -> None:
     assert seqs == list(range(2, 2102))
 
 
-def test_importances_are_counted_and_recalled_as_stored(store: Store) -> None:
+def test_importances_are_counted_and_recalled_as_given(store: Store) -> None:
     ns, other = make_namespace(store), make_namespace(store, "other")
     for number in range(5):
         store_one(store, ns.ns_id, f"n{number}", b"p", importance=float(number))
@@ -160,13 +160,16 @@ def test_importances_are_counted_and_recalled_as_stored(store: Store) -> None:
         store_one(store, other.ns_id, f"n{number}", b"p", importance=99.0)
     middle = store.last_seq()
     change_one(store, ns.ns_id, "n0", Op.REINFORCED, importance=50.0)
+    change_one(store, ns.ns_id, "n0", Op.REINFORCED)
+    change_one(store, ns.ns_id, "n0", Op.DELETED)
+    change_one(store, ns.ns_id, "n0", Op.RESTORED)
     store.write(lambda tx: content(tx, ns.ns_id, [("x", b"1"), ("y", b"2")], importance=8.0))
     end = store.last_seq()
     assert store.count_importances(ns.ns_id, middle) == 5
-    assert store.count_importances(ns.ns_id, end) == 7
+    assert store.count_importances(ns.ns_id, end) == 8
     assert store.count_importances(other.ns_id, end) == 5
     assert store.recent_importances(ns.ns_id, middle, 3) == [2.0, 3.0, 4.0]
-    assert store.recent_importances(ns.ns_id, end, 100) == [0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 8.0]
+    assert store.recent_importances(ns.ns_id, end, 100) == [0.0, 1.0, 2.0, 3.0, 4.0, 50.0, 8.0, 8.0]
 
 
 def test_details_are_the_rows_about_the_namespace(store: Store) -> None:

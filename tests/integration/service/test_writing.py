@@ -242,36 +242,6 @@ async def test_a_cancelled_store_does_not_disturb_the_others(tmp_path: Path) -> 
         assert sum(not isinstance(d, BaseException) for d in done) == 19
 
 
-async def test_a_first_importance_counts_a_half_and_a_new_version_is_a_row_of_the_log(tmp_path: Path) -> None:
-    async with service_in(tmp_path) as service:
-        await service.store(TESTER, "notes", memory("a", importance=7.0))
-        assert (await service.get(TESTER, "notes", "a")).importance_normalised == 0.5
-        await service.store_batch(TESTER, "notes", [memory(f"m{n}", importance=n) for n in range(200)])
-        cuts = [c async for c in service.watch(TESTER, "notes", 0, to_seq=service.applied_seq) if c.op == "normaliser"]
-        assert len(cuts) == 2
-        (info,) = await service.list_namespaces(TESTER)
-        assert info.normaliser_version == service.stats(["notes"]).namespaces[0].normaliser_version > 2
-
-
-async def test_a_refused_normaliser_stays_also_over_a_restart(tmp_path: Path) -> None:
-    service = await open_service(tmp_path)
-    await service.create_namespace(TESTER, NamespaceSpec("notes", dim=DIM))
-    await service.store(TESTER, "notes", memory("a", importance=1.0))
-    await service.configure_namespace(TESTER, NamespaceChange("notes", refuse_normaliser_updates=True))
-    for start in (0, 300):
-        await service.store_batch(
-            TESTER, "notes", [memory(f"m{n}", importance=float(n)) for n in range(start, start + 300)]
-        )
-        assert (await service.list_namespaces(TESTER))[0].normaliser_version == 1
-        await service.close()
-        service = await open_service(tmp_path)
-    await service.configure_namespace(TESTER, NamespaceChange("notes", refuse_normaliser_updates=False))
-    more = [memory(f"n{n}", importance=float(n)) for n in range(64)]
-    await service.store_batch(TESTER, "notes", more)
-    assert (await service.list_namespaces(TESTER))[0].normaliser_version == 2
-    await service.close()
-
-
 async def test_watch_follows_commits_and_ends_where_it_is_told(tmp_path: Path) -> None:
     async with service_in(tmp_path) as service:
         await service.create_namespace(TESTER, NamespaceSpec("other", dim=DIM))
