@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ from playbook.tunnel import Way, tunnel
 
 PORT = 8200
 POLL_S = 1.0
+SHARE_BYTES = 4096
+"""Room for one encrypted share, more than one that a PGP key of 16384 bits encrypts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,39 +174,64 @@ def age_encryptor(recipient: str) -> Callable[[str], bytes]:
 
 
 def pgp_key(path: Path) -> str:
-    """A PGP public key as Vault takes it: base64 of its binary form."""
+    """A PGP public key as Vault takes it: base64 of its binary form, from an armoured file or a binary one."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise Trouble("SFM-VLT-005", f"the PGP key {path} cannot be read", why=error.strerror or "") from error
-    if data.startswith(b"-----BEGIN PGP PUBLIC KEY BLOCK-----"):
-        lines = data.decode(errors="replace").splitlines()
-        body = lines[lines.index("") + 1 : -1] if "" in lines else lines[1:-1]
-        return "".join(line for line in body if not line.startswith("="))
-    return base64.b64encode(data).decode()
+    if b"-----BEGIN PGP " not in data:
+        return base64.b64encode(data).decode()
+    text = "\n".join(line.strip() for line in data.decode(errors="replace").splitlines())
+    edge = "-----{} PGP PUBLIC KEY BLOCK-----"
+    block = re.search(f"^{edge.format('BEGIN')}$(.*?)^{edge.format('END')}$", text, re.MULTILINE | re.DOTALL)
+    if block is None:
+        raise Trouble("SFM-VLT-005", f"{path} holds no whole PGP public key")
+    # beside the key stand headers ("Comment: …") and its checksum ("=abcd")
+    key = "".join(line for line in block[1].split("\n") if ":" not in line and not line.startswith("="))
+    try:
+        base64.b64decode(key, validate=True)
+    except ValueError as error:
+        raise Trouble("SFM-VLT-005", f"the PGP key {path} is damaged", why=str(error)) from error
+    return key
 
 
 @contextlib.contextmanager
-def private_file(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """A new file that only this user reads, made before it is needed; gone again when nothing was written to it."""
+def private_file(path: Path, room_bytes: int) -> Iterator[Callable[[bytes], None]]:
+    """A new file that only this user reads, made before it is needed, with room for what will be written.
+
+    It is gone again when nothing was to be written to it. After a write that failed it stays as it is, and the trouble
+    is SFM-CLI-029.
+    """
+    needed = False
+
+    def put(data: bytes) -> None:
+        try:
+            out.seek(0)
+            left = data
+            while left:
+                left = left[out.write(left) :]
+            os.fsync(fd)
+            out.truncate(len(data))  # only now: until then the room stays taken
+            os.fsync(fd)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Trouble("SFM-CLI-029", f"{path} cannot be written", why=why) from error
+
+    def write(data: bytes) -> None:
+        nonlocal needed
+        needed = True
+        put(data)
+
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise Trouble("SFM-CLI-029", f"{path} cannot be written", why=error.strerror or "") from error
-    written = False
-    with os.fdopen(fd, "wb") as out:
-
-        def write(data: bytes) -> None:
-            nonlocal written
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-            written = True
-
+    with os.fdopen(fd, "wb", buffering=0) as out:
         try:
+            put(bytes(room_bytes))
             yield write
         finally:
-            if not written:
+            if not needed:
                 path.unlink(missing_ok=True)
 
 

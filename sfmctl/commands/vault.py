@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,28 +93,64 @@ def init(
     public = [vault.pgp_key(path) for path in pgp or []]
     with contextlib.ExitStack() as stack:
         probe = stack.enter_context(playrun.probing(aim))
-        write = stack.enter_context(vault.private_file(out)) if age or pgp else None
+        room = (shares + 1) * vault.SHARE_BYTES
+        write = stack.enter_context(vault.private_file(out, room)) if age or pgp else None
+        stack.enter_context(unstopped())
         keys = vault.initialise(probe.seen.reader, aim, shares=shares, threshold=threshold, pgp=public)
-        if write is not None:
-            write(encrypt(keys.document()))
-    return told(keys, aim, output, out if age or pgp else None)
+        if write is None:
+            return told(keys, aim, output)
+        return sealed(keys, aim, output, encrypt(keys.document()), out, write)
 
 
-def told(keys: Keys, aim: Target, output: render.Output, file: Path | None) -> int:
-    """Print the keys, or where their encrypted form is."""
-    if file is not None:
-        body: dict[str, object] = {"file": str(file), "shares": len(keys.shares), "threshold": keys.threshold}
-        rows: list[tuple[str, object]] = [("file", file)]
-        lines = [f"the encrypted keys are in {file}; {keys.threshold} of {len(keys.shares)} unseal"]
-    else:
-        body = {"unsealKeys": list(keys.shares), "threshold": keys.threshold, "rootToken": keys.root_token}
-        rows = [*(("unseal-key", key) for key in keys.shares), ("root-token", keys.root_token)]
-        lines = [
-            *(f"unseal key {n}: {key}" for n, key in enumerate(keys.shares, 1)), f"root token:   {keys.root_token}",
-            f"They are not shown again: keep them apart from each other. {keys.threshold} of them unseal.",
-        ]  # fmt: skip
-    render.result(output, "VaultKeys", json_body=lambda: {"context": aim.context, **body}, short_rows=lambda: rows,
-                  tables=lambda: lines)  # fmt: skip
+@contextlib.contextmanager
+def unstopped() -> Iterator[None]:
+    """^C and SIGTERM do nothing for as long as the block runs: Vault tells its keys once, and somebody has to hear."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(keys: Keys, aim: Target, output: render.Output) -> int:
+    """Print the keys as they are."""
+    body = {"unsealKeys": list(keys.shares), "threshold": keys.threshold, "rootToken": keys.root_token}
+    lines = [
+        *(f"unseal key {n}: {key}" for n, key in enumerate(keys.shares, 1)), f"root token:   {keys.root_token}",
+        f"They are not shown again: keep them apart from each other. {keys.threshold} of them unseal.",
+    ]  # fmt: skip
+    render.result(
+        output, "VaultKeys", json_body=lambda: {"context": aim.context, **body},
+        short_rows=lambda: [*(("unseal-key", key) for key in keys.shares), ("root-token", keys.root_token)],
+        tables=lambda: lines,
+    )  # fmt: skip
+    return Exit.OK
+
+
+def sealed(
+    keys: Keys, aim: Target, output: render.Output, text: bytes, file: Path, write: Callable[[bytes], None]
+) -> int:
+    """Put the encrypted keys into the file and say where they are; print them when the file does not take them."""
+    from playbook.trouble import Trouble
+
+    body: dict[str, object] = {"context": aim.context, "shares": len(keys.shares), "threshold": keys.threshold}
+    try:
+        write(text)
+    except Trouble as trouble:
+        fault = playrun.as_fault(trouble)
+        fault.next_step = "keep what is printed, nothing else has the encrypted keys; put it into a file yourself"
+        shown = text.decode().rstrip("\n")
+        render.result(
+            output, "VaultKeys", json_body=lambda: {**body, "file": None, "encryptedKeys": shown},
+            short_rows=lambda: [(line,) for line in shown.splitlines()], tables=lambda: [render.Paste(shown)],
+        )  # fmt: skip
+        render.fault(fault)
+        return fault.exit
+    render.result(
+        output, "VaultKeys", json_body=lambda: {**body, "file": str(file)}, short_rows=lambda: [("file", file)],
+        tables=lambda: [f"the encrypted keys are in {file}; {keys.threshold} of {len(keys.shares)} unseal"],
+    )  # fmt: skip
     return Exit.OK
 
 
