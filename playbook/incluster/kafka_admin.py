@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 TIMEOUT_S = 20.0
 ITERATIONS = 8192
+SILENT = ("_TIMED_OUT", "_TIMED_OUT_QUEUE", "_TRANSPORT", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT")
+"""The library's names for a server that did not answer, as against one that refused."""
+SILENT_CODE = "SFM-KAF-001"
 
 
 def words() -> Any:
@@ -52,30 +56,55 @@ def bindings(principal: str, acls: list[dict[str, str]]) -> list[Any]:
     ]
 
 
-def remove_acls(client: Any, principal: str) -> None:
-    """Take every ACL of one principal away."""
+def everything_of(principal: str) -> Any:
+    """The filter for all ACLs of one principal."""
     admin = words()
-    everything = admin.AclBindingFilter(
+    return admin.AclBindingFilter(
         admin.ResourceType.ANY, None, admin.ResourcePatternType.ANY, principal, None, admin.AclOperation.ANY,
         admin.AclPermissionType.ANY,
     )  # fmt: skip
-    settled(client.delete_acls([everything], request_timeout=TIMEOUT_S))
+
+
+def exactly(one: Any) -> Any:
+    """The filter for just this ACL."""
+    return words().AclBindingFilter(one.restype, one.name, one.resource_pattern_type, one.principal, one.host,
+                                    one.operation, one.permission_type)  # fmt: skip
+
+
+def acl_calls(there: Collection[Any], wanted: Collection[Any]) -> list[tuple[str, list[Any]]]:
+    """The calls that make `wanted` of `there`, in order: what is missing comes before what is too much goes, and what
+    is right stays, so that an application at work is at no moment without its access."""
+    make, take = sorted(set(wanted) - set(there)), sorted(set(there) - set(wanted))
+    return [("create_acls", make)] * bool(make) + [("delete_acls", [exactly(one) for one in take])] * bool(take)
+
+
+def settle_acls(client: Any, principal: str, wanted: Collection[Any]) -> str:
+    """Give one principal exactly these ACLs; what changed, in words."""
+    there = client.describe_acls(everything_of(principal), request_timeout=TIMEOUT_S).result(timeout=TIMEOUT_S)
+    calls = acl_calls(there, wanted)
+    for name, acls in calls:
+        settled(getattr(client, name)(acls, request_timeout=TIMEOUT_S))
+    return ", ".join(f"{len(acls)} {name.removesuffix('_acls')}d" for name, acls in calls) or "as they were"
+
+
+def reach(client: Any, request: dict[str, Any]) -> list[str]:
+    """Have a broker answer, before anything is changed."""
+    client.list_topics(timeout=TIMEOUT_S)
+    return []
 
 
 def change_access(client: Any, request: dict[str, Any]) -> list[str]:
-    """SCRAM user and ACLs: made anew, or taken away."""
+    """SCRAM user and ACLs: made as they should be, or taken away."""
     admin = words()
     user, done = request["user"], []
     if request.get("remove_user"):
-        remove_acls(client, f"User:{user}")
+        settle_acls(client, f"User:{user}", [])
         gone = admin.UserScramCredentialDeletion(user, admin.ScramMechanism.SCRAM_SHA_512)
         settled(client.alter_user_scram_credentials([gone], request_timeout=TIMEOUT_S), ("RESOURCE_NOT_FOUND",))
         return [f"user {user} and its ACLs are gone"]
     if "acls" in request:
-        if request.get("replace_acls"):
-            remove_acls(client, f"User:{user}")
-        settled(client.create_acls(bindings(f"User:{user}", request["acls"]), request_timeout=TIMEOUT_S))
-        done.append(f"{len(request['acls'])} ACLs of {user}")
+        changed = settle_acls(client, f"User:{user}", bindings(f"User:{user}", request["acls"]))
+        done.append(f"{len(request['acls'])} ACLs of {user} ({changed})")
     if "password" in request:
         info = admin.ScramCredentialInfo(admin.ScramMechanism.SCRAM_SHA_512, ITERATIONS)
         one = admin.UserScramCredentialUpsertion(user, info, request["password"].encode())
@@ -109,21 +138,34 @@ def change_topics(client: Any, request: dict[str, Any]) -> list[str]:
     return done
 
 
+CHANGES = (("SFM-KAF-014", reach), ("SFM-KAF-010", change_access), ("SFM-KAF-017", change_topics))
+"""What is done, in order, each with the code of its refusal."""
+
+
+def refusal(error: Exception, code: str) -> dict[str, str]:
+    """The answer for a change that was not made: what Kafka said, and `code` unless it said nothing at all."""
+    from confluent_kafka import KafkaException
+
+    if isinstance(error, TimeoutError):
+        return {"error": f"no answer within {TIMEOUT_S:g} s", "code": SILENT_CODE}
+    name = error.args[0].name() if isinstance(error, KafkaException) else ""
+    return {"error": str(error), "code": SILENT_CODE if name in SILENT else code}
+
+
 def main(argv: list[str]) -> int:
     """Make the changes of the request file; the exit code is 0 when all of them are made."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
     request = json.loads(Path(argv[1]).read_text(encoding="utf-8"))
-    said: list[str] = []
     client = AdminClient({**request["client"], "client.id": "sfmctl"}, logger=None)
-    try:
-        client.list_topics(timeout=TIMEOUT_S)
-        done = [*change_access(client, request), *change_topics(client, request)]
-    except (KafkaException, KeyError, ValueError) as error:
-        said.append(str(error))
-        sys.stdout.write(json.dumps({"error": "; ".join(said)}) + "\n")
-        return 3
+    done: list[str] = []
+    for code, change in CHANGES:
+        try:
+            done += change(client, request)
+        except (KafkaException, TimeoutError, KeyError, ValueError) as error:
+            sys.stdout.write(json.dumps(refusal(error, code)) + "\n")
+            return 3
     sys.stdout.write(json.dumps({"done": done}) + "\n")
     return 0
 

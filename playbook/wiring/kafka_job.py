@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from playbook.incluster import kafka_admin
 from playbook.kube import Json, Writer
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring import job
@@ -45,7 +46,7 @@ def access_request(user: str, acls: frozenset[Acl], password: str) -> Json:
     """Exactly these ACLs for this user, with this password."""
     listed = [{"resource": a.resource, "pattern": a.pattern, "name": a.name, "operation": a.operation}
               for a in sorted(acls)]  # fmt: skip
-    return {"user": user, "acls": listed, "replace_acls": True, "password": password}
+    return {"user": user, "acls": listed, "password": password}
 
 
 def topics_request(changes: tuple[TopicChange, ...]) -> Json:
@@ -67,7 +68,7 @@ def described(reach: Reach) -> Job:
     name = named(f"sfmctl-kafka-{reach.app.name[:30].rstrip('-')}")
     labels = {"app.kubernetes.io/managed-by": "sfmctl", "app.kubernetes.io/name": "sfmctl", ADMINISTERS: "true"}
     return Job(
-        name, reach.target.namespace, "playbook.incluster.kafka_admin", labels, DEADLINE_S, KEPT_S,
+        name, reach.target.namespace, kafka_admin.__name__, labels, DEADLINE_S, KEPT_S,
         arguments=["/request/request.json"],
         pod={"volumes": [{"name": "request", "secret": {"secretName": name, "defaultMode": 0o440}}]},
         container={"volumeMounts": [{"name": "request", "mountPath": "/request", "readOnly": True}]},
@@ -101,7 +102,9 @@ def done(text: str | None) -> list[str]:
     if said is None:
         raise Unknown("SFM-APP-011", f"{WHAT} ended without an answer", why=job.tail(text))
     if "error" in said:
-        raise Trouble("SFM-KAF-010", "Kafka refused a change", why=str(said["error"])[:500])
+        code = str(said.get("code", "SFM-KAF-010"))
+        what = f"{WHAT} had no answer" if code == kafka_admin.SILENT_CODE else "Kafka refused a change"
+        raise Trouble(code, what, why=str(said["error"])[:500])
     return [str(one) for one in said["done"]]
 
 

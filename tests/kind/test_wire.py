@@ -284,6 +284,24 @@ def test_a_part_that_was_broken_by_hand_is_named_and_mended(orders: Wired, sfmct
         assert again.token
 
 
+def test_acls_that_drifted_are_mended_one_by_one(orders: Wired, sfmctl: Sfmctl) -> None:
+    from playbook.wiring import kafka
+    from playbook.wiring.access import kafka_acls
+
+    api, mine = orders.reader, sorted(kafka_acls(orders.app))
+    assert isinstance(api, Writer)
+    stray = {"resource": "TOPIC", "pattern": "LITERAL", "name": "billing.events", "operation": "READ"}
+    drifted = [{"resource": a.resource, "pattern": a.pattern, "name": a.name, "operation": a.operation}
+               for a in mine[1:]]  # fmt: skip
+    done = kafka_job.run(orders.reach, api, orders.at, {"user": "orders", "acls": [*drifted, stray]}, lambda: 60.0)
+    assert done == [f"{len(mine)} ACLs of orders (1 created, 1 deleted)"]
+    _, make, take = kafka.looked(orders.reach, orders.at)
+    assert (make, [acl.name for acl in take]) == (mine[:1], ["billing.events"])
+    mended = app_run(sfmctl, "app", "wire", "orders", "--env", "dev", "--yes")
+    assert (mended.code, mended.document["changed"]) == (0, 1), mended.err
+    assert kafka.looked(orders.reach, orders.at)[1:] == ([], [])
+
+
 def test_another_environment_is_refused(wired: dict[str, Ran], sfmctl: Sfmctl) -> None:
     ran = app_run(sfmctl, "app", "wire", "orders", "--env", "staging", "--yes")
     assert ran.code == 2 and ran.document["error"]["code"] == "SFM-APP-006", ran.out

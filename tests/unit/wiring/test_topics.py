@@ -59,6 +59,9 @@ def test_the_jobs_answer_is_found_among_the_clients_own_lines():
     with pytest.raises(Trouble) as refused:
         done(noise + '\n{"error": "TOPIC_AUTHORIZATION_FAILED"}\n')
     assert refused.value.code == "SFM-KAF-010"
+    with pytest.raises(Trouble) as small:
+        done('{"error": "INVALID_REPLICATION_FACTOR", "code": "SFM-KAF-017"}\n' + noise)
+    assert (small.value.code, small.value.why) == ("SFM-KAF-017", "INVALID_REPLICATION_FACTOR")
     with pytest.raises(Unknown) as silent:
         done(noise)
     assert silent.value.code == "SFM-APP-011"
