@@ -174,14 +174,23 @@ class Reader:
         found = self.get("/api/v1/namespaces/kube-system")
         return str(found["metadata"]["uid"]) if found else ""
 
-    def kinds(self) -> Iterator[tuple[str, Json]]:
-        """Every served resource as (path of its group version, resource); a group that fails is an Unknown."""
+    def kinds(self, unserved: list[str] | None = None) -> Iterator[tuple[str, Json]]:
+        """Every served resource as (path of its group version, resource).
+
+        A group that fails is an Unknown; with `unserved`, its group version is named there and the others go on.
+        """
         core = self.get("/api/v1") or {}
         yield from (("/api/v1", r) for r in core.get("resources", []) if "/" not in r["name"])
         for group in (self.get("/apis") or {}).get("groups", []):
-            path = "/apis/" + group["preferredVersion"]["groupVersion"]
-            served = self.get(path) or {}
-            yield from ((path, r) for r in served.get("resources", []) if "/" not in r["name"])
+            version = group["preferredVersion"]["groupVersion"]
+            try:
+                served = self.get(f"/apis/{version}") or {}
+            except Unknown as unknown:
+                if unserved is None or unknown.code != "SFM-K8S-001":
+                    raise
+                unserved.append(version)
+                continue
+            yield from ((f"/apis/{version}", r) for r in served.get("resources", []) if "/" not in r["name"])
 
 
 class Writer(Reader):

@@ -114,13 +114,16 @@ class Blocker:
         return f"{self.kind} {self.name} (finalizers: {', '.join(self.finalizers) or 'none'})"
 
 
-def blockers(reader: Reader, namespace: str) -> list[Blocker]:
-    """Every object in `namespace`, of whatever kind, that has finalizers; exactly these can keep it Terminating."""
-    return sorted(_blockers(reader, namespace), key=lambda b: (b.kind, b.name))
+def blockers(reader: Reader, namespace: str, unserved: list[str] | None = None) -> list[Blocker]:
+    """Every object in `namespace`, of whatever kind, that has finalizers: these can keep it Terminating.
+
+    So can an API that is not served, whose objects nobody can list: it is an Unknown, or named in `unserved`.
+    """
+    return sorted(_blockers(reader, namespace, unserved), key=lambda b: (b.kind, b.name))
 
 
-def _blockers(reader: Reader, namespace: str) -> Iterator[Blocker]:
-    for path, resource in reader.kinds():
+def _blockers(reader: Reader, namespace: str, unserved: list[str] | None) -> Iterator[Blocker]:
+    for path, resource in reader.kinds(unserved):
         if not resource.get("namespaced") or not {"list", "delete"} <= set(resource.get("verbs", [])):
             continue
         collection = f"{path}/namespaces/{namespace}/{resource['name']}"
@@ -128,6 +131,12 @@ def _blockers(reader: Reader, namespace: str) -> Iterator[Blocker]:
             meta = item["metadata"]
             if meta.get("finalizers"):
                 yield Blocker(f"{collection}/{meta['name']}", resource["kind"], meta["name"], tuple(meta["finalizers"]))
+
+
+def api_service(version: str) -> str:
+    """The name of the APIService of a group version: `v1beta1.metrics.k8s.io` of `metrics.k8s.io/v1beta1`."""
+    group, _, name = version.partition("/")
+    return f"{name}.{group}"
 
 
 def namespace_words(namespace: Json) -> list[str]:
@@ -150,16 +159,18 @@ def delete_namespace(hands: Hands, params: Mapping[str, Any]) -> str:
     before: list[Blocker] = []
     while (found := reader.get(path)) is not None:
         hands.shell.check_cancelled()
-        stuck = blockers(reader, name) if time.monotonic() > settle else []
+        unserved: list[str] = []
+        over = time.monotonic() > until
+        stuck = blockers(reader, name, unserved) if over or time.monotonic() > settle else []
+        if over:
+            raise stuck_trouble(name, found, stuck, unserved)
         # Twice the same list and no pod left: then nobody is at work on them any more (a claim waits for its pod).
         if hands.target.force_finalizers and stuck and stuck == before and pods_gone(reader, name):
             for blocker in stuck:
                 reader.merge(blocker.path, {"metadata": {"finalizers": None}})
             cleared += stuck
         before = stuck
-        if time.monotonic() > until:
-            raise stuck_trouble(name, found, blockers(reader, name))
-        hands.tell("; ".join(str(b) for b in stuck) if stuck else f"{name} is being deleted")
+        hands.tell("; ".join([*map(str, stuck), *map(not_served, unserved)]) or f"{name} is being deleted")
         time.sleep(1)
     forced = f", after clearing the finalizers of {'; '.join(str(b) for b in cleared)}" if cleared else ""
     return f"deleted the namespace {name}{forced}"
@@ -170,13 +181,25 @@ def pods_gone(reader: Reader, namespace: str) -> bool:
     return not reader.items(f"/api/v1/namespaces/{namespace}/pods")
 
 
-def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker]) -> Trouble:
-    """The error that names each object and finalizer."""
-    lines = [str(b) for b in stuck] or namespace_words(namespace)
+def not_served(version: str) -> str:
+    """An API that is listed and does not answer, in words."""
+    return f"APIService {api_service(version)} is not served"
+
+
+def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker], unserved: list[str]) -> Trouble:
+    """The error that names each object and finalizer, and each API that the deletion waits for."""
+    lines = [str(b) for b in stuck] + [not_served(version) for version in unserved]
+    if not stuck:
+        lines += namespace_words(namespace)
     own = namespace.get("spec", {}).get("finalizers") or []
     if not stuck and own:
         lines.append(f"the namespace's own finalizers: {', '.join(own)}")
-    return Trouble("SFM-K8S-006", f"the namespace {name} is stuck in Terminating", why="\n".join(lines))
+    step = ""
+    if unserved:
+        services = " ".join(map(api_service, unserved))
+        again = "sfmctl reset --force-finalizers" if stuck else "sfmctl reset"
+        step = f"kubectl delete apiservice {services} (or bring back what serves it), then {again}"
+    return Trouble("SFM-K8S-006", f"the namespace {name} is stuck in Terminating", why="\n".join(lines), next_step=step)
 
 
 def probe_api(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
