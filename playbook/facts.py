@@ -20,6 +20,8 @@ from playbook.target import Target
 from playbook.trouble import Trouble, Unknown
 
 Values = Mapping[str, Any]
+RELEASE_TOOLS = ("helm",)
+"""The programs without which no release can be deployed; the cluster itself is asked without any."""
 
 
 @dataclass(slots=True)
@@ -51,12 +53,15 @@ Group = Callable[[Observer], Values]
 
 
 def tools(seen: Observer) -> Values:
-    """Which required programs are missing or too old."""
+    """Which required programs are missing or too old: all that this target needs, and those that a release needs."""
     from playbook.actions.tools import measured
 
-    found = [measured(seen.shell, tool) for tool in seen.book.tools if tool.required]
+    wanted = [tool for tool in seen.book.tools if tool.required and (seen.target.is_kind or not tool.only_kind)]
+    lacking = {m.tool.name: f"{m.tool.name} {m.found or 'missing'} (needs {m.tool.minimum})"
+               for m in (measured(seen.shell, tool) for tool in wanted) if not m.ok}  # fmt: skip
     return {
-        "tools.wanting": [f"{m.tool.name} {m.found or 'missing'} (needs {m.tool.minimum})" for m in found if not m.ok]
+        "tools.wanting": list(lacking.values()),
+        "tools.release": [lacking[name] for name in RELEASE_TOOLS if name in lacking],
     }
 
 
@@ -156,7 +161,7 @@ GROUPS: Mapping[str, Group] = {
 """One line per group of facts; a fact `group.name` is observed by its group."""
 
 NAMES: Mapping[str, tuple[str, ...]] = {
-    "tools": ("tools.wanting",),
+    "tools": ("tools.wanting", "tools.release"),
     "docker": ("docker.up", "docker.version"),
     "cluster": ("cluster.state", "cluster.kind", "cluster.replace", "cluster.keep"),
     "api": ("api.version", "cluster.uid"),

@@ -149,10 +149,10 @@ def check(category: str, entry: Entry) -> CheckSpec:
 
 def tool(entry: Entry) -> Tool:
     """One program of `tools.yaml`."""
-    f = entry.mapping(("name", "minimum", "required", "argv", "pattern", "why", "install"))
+    f = entry.mapping(("name", "minimum", "required", "argv", "pattern", "why", "install"), ("only_kind",))
     return Tool(
         f["name"].text(), f["minimum"].text(), f["required"].truth(), f["argv"].texts(), f["pattern"].text(),
-        f["why"].text(), f["install"].text(),
+        f["why"].text(), f["install"].text(), f["only_kind"].truth() if "only_kind" in f else False,
     )  # fmt: skip
 
 

@@ -261,6 +261,7 @@ class Tool:
     pattern: str
     why: str
     install: str
+    only_kind: bool = False  # without it a cluster that is no kind cluster of ours can be served
 
 
 @dataclass(frozen=True, slots=True)

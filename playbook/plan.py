@@ -80,9 +80,9 @@ def refusals(target: Target, facts: Facts, steps: Sequence[Step]) -> dict[str, F
         found.setdefault(f"refuse.{step.id}", Fact(f"refuse.{step.id}", (code, why)))
 
     for step in steps:
-        asks_for_tools = any(condition.fact == "tools.wanting" for condition in step.done_when)
-        if asks_for_tools and any("missing" in str(tool) for tool in as_list(value("tools.wanting"))):
-            refuse(step, "SFM-TOOL-001", shown(value("tools.wanting")))
+        for lacking in (value(c.fact) for c in step.done_when if c.fact.startswith("tools.")):
+            if any("missing" in str(tool) for tool in as_list(lacking)):
+                refuse(step, "SFM-TOOL-001", shown(lacking))
         if step.destructive and not target.may_destroy:
             refuse(step, "SFM-CLI-023", f"{target.context} is not among {', '.join(target.allowed)}")
         if step.action == "kind.create" and value("cluster.state") == "other" and not target.recreate:

@@ -11,6 +11,7 @@ from playbook.target import Target
 
 READY: dict[str, Any] = {
     "tools.wanting": [],
+    "tools.release": [],
     "docker.up": True,
     "cluster.kind": True,
     "cluster.state": "running",
@@ -140,6 +141,19 @@ def test_a_half_made_cluster_is_replaced_and_the_plan_says_so() -> None:
 def test_what_must_not_go_on_is_refused_with_its_code(change: dict[str, Any], step: str, code: str) -> None:
     plan = made("up", READY | change)
     assert {(item.step.id, item.code) for item in plan.refusals} == {(step, code)}
+
+
+def test_a_release_is_deployed_from_a_machine_without_docker_and_kind() -> None:
+    lacking = READY | {"tools.wanting": ["kind missing (needs 0.22)"], "release.state": "absent"}
+    away = ("docker.up", "cluster.kind", "cluster.state")
+    plan = made("deploy", lacking, Target(context="gke_prod"), lost=away)
+    assert not plan.refusals
+    assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready", "vault.auth"]
+
+
+def test_a_release_is_not_deployed_without_helm() -> None:
+    plan = made("deploy", READY | {"tools.release": ["helm missing (needs 3.13)"]}, Target(context="gke_prod"))
+    assert {(item.step.id, item.code) for item in plan.refusals} == {("tools.helm", "SFM-TOOL-001")}
 
 
 def test_no_docker_is_not_taken_for_no_cluster() -> None:
