@@ -10,7 +10,7 @@ import typer
 
 from sfmctl import playrun, render
 from sfmctl.commands.verify import after_play
-from sfmctl.exits import Exit, worst
+from sfmctl.exits import Exit
 
 
 def register(app: typer.Typer) -> None:
@@ -124,26 +124,34 @@ def status(
     infra: playrun.Infra = None,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
-    """Who is ready, who is not and why, with the release's state and the last warnings."""
+    """Who is ready, who is not and why, with the release's state, the namespace's and the last warnings.
+
+    Leaves with 0 only when the release is deployed, has workloads, and all of them are ready.
+    """
     from playbook.actions import helm, workloads
 
     started = time.monotonic()
     aim = playrun.target(cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra)
     with playrun.probing(aim) as probe:
+        namespace = probe.seen.reader.get(f"/api/v1/namespaces/{aim.namespace}")
         release = helm.status(aim, probe.seen.shell)
         seen = workloads.scene(probe.seen.reader, aim.namespace)
     rows = workloads.overview(seen, time.time())
     warnings = workloads.last_warnings(seen)
-    code = worst([Exit.CHECK_FAILED] if release is None or any(r["why"] for r in rows) else [])
+    phase = namespace["status"]["phase"] if namespace else "absent"
+    deployed = release is not None and release["info"]["status"] == "deployed" and phase == "Active"
+    code = Exit.OK if deployed and rows and not any(r["why"] for r in rows) else Exit.CHECK_FAILED
     state = f"{release['info']['status']}, revision {release['version']}" if release else "absent"
-    body = {"release": {"name": aim.release, "state": state}, "workloads": rows, "warnings": warnings,
+    body = {"release": {"name": aim.release, "state": state}, "namespace": {"name": aim.namespace, "phase": phase},
+            "workloads": rows, "warnings": warnings,
             "duration_ms": round((time.monotonic() - started) * 1000), "exitCode": int(code)}  # fmt: skip
     columns = [render.Column("kind", no_wrap=True), render.Column("workload", no_wrap=True),
                render.Column("ready", right=True), render.Column("why not", fold=True)]  # fmt: skip
     cells = [(r["kind"], r["name"], f"{r['ready']}/{r['wanted']}", r["why"]) for r in rows]
     render.result(
-        output, "Status", json_body=lambda: body, short_rows=lambda: [("release", aim.release, state), *cells],
-        tables=lambda: [f"release {aim.release} on {aim.context}/{aim.namespace}: {state}",
+        output, "Status", json_body=lambda: body,
+        short_rows=lambda: [("release", aim.release, state), ("namespace", aim.namespace, phase), *cells],
+        tables=lambda: [f"release {aim.release} on {aim.context}: {state}", f"namespace {aim.namespace}: {phase}",
                         render.table(columns, cells), *(f"warning: {w}" for w in warnings)],
     )  # fmt: skip
     return code
