@@ -15,6 +15,7 @@ from typing import Any
 from playbook.kube import Writer, WriteRefused
 from playbook.trouble import Unknown
 from playbook.tunnel import is_ready
+from playbook.wiring import redis_rules as rules
 from playbook.wiring.access import redis_user
 from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import Reach, ca_file
@@ -23,7 +24,7 @@ ADMIN = "infra"
 TIMEOUT_S = 20
 BATCH = 500
 CHANGED = "soma.sh/users-changed"
-READS = frozenset({"PING", "ROLE", "SCAN"})
+READS = frozenset({"ACL CAT", "ACL LIST", "ROLE", "SCAN"})
 """All that is sent while a plan is being made."""
 
 
@@ -89,30 +90,26 @@ def admin_password(reach: Reach) -> str:
 
 
 def wanting(reach: Reach, at: Endpoints, password: str) -> list[str]:
-    """What the user lacks: its line in the Secret, and its login on every node."""
+    """What the user lacks or has too much of: its line in the Secret, and the rules that each node lives by."""
     app = reach.app
     kept = reach.secret(users_secret(reach))
     line = kept.get(app.redis_file).strip() if kept else ""
-    wrong = []
     if not line:
-        wrong.append(f"user {app.name} is absent")
-    elif not password or line != redis_user(app, password):
-        wrong.append(f"user {app.name} has other rules or another password")
-    refusing = (pod for pod in (nodes(reach, at) if not wrong else []) if not logs_in(reach, at, pod, password))
-    return wrong or [f"{pod or 'Redis'} refuses {app.name}" for pod in refusing]
+        return [f"user {app.name} is absent"]
+    if not password or line != redis_user(app, password):
+        return [f"user {app.name} has other rules or another password"]
+    return [words for pod in nodes(reach, at) for words in live_wanting(reach, at, pod, line)]
 
 
-def logs_in(reach: Reach, at: Endpoints, pod: str, password: str) -> bool:
-    """Whether one node lets the application in."""
-    import redis
-
-    try:
-        with worded("log in to Redis"), connected(reach, at, pod, reach.app.name, password) as client:
-            return bool(client.ping())
-    except Unknown as error:
-        if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
-            return False
-        raise
+def live_wanting(reach: Reach, at: Endpoints, pod: str, line: str) -> list[str]:
+    """How the user on one node differs from its line."""
+    name, where = reach.app.name, pod or "Redis"
+    with worded("look at the user"), connected(reach, at, pod, ADMIN, admin_password(reach)) as client:
+        live = next((one for one in client.acl_list() if one.split()[1] == name), "")
+        if not live:
+            return [f"{where}: user {name} is absent"]
+        has = {one: frozenset(client.acl_cat(one)) for one in rules.categories(line, live)}
+    return [f"{where}: user {name} {words}" for words in rules.differences(line, live, has)]
 
 
 def apply(reach: Reach, writer: Writer, at: Endpoints, password: str) -> str:
@@ -120,10 +117,10 @@ def apply(reach: Reach, writer: Writer, at: Endpoints, password: str) -> str:
     app, line = reach.app, redis_user(reach.app, password)
     keep(writer, reach, {app.redis_file: line + "\n"})
     names = nodes(reach, at)
-    rules = ["reset", *line.split()[2:]]
+    whole = ["reset", *line.split()[2:]]
     for pod in names:
         with worded("set the user"), connected(reach, at, pod, ADMIN, admin_password(reach), writing=True) as client:
-            client.execute_command("ACL", "SETUSER", app.name, *rules)
+            client.execute_command("ACL", "SETUSER", app.name, *whole)
     return f"user {app.name} on {len(names)} node{'s' if len(names) > 1 else ''}, confined to {app.name}:*"
 
 

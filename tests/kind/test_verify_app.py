@@ -130,6 +130,13 @@ def redis_password_changed(scene: Scene) -> None:
         assert client.execute_command("ACL", "SETUSER", APP, "resetpass", ">somebody-elses")
 
 
+def redis_user_loosened(scene: Scene) -> None:
+    reach, at = scene.app.reach, scene.app.at
+    [pod] = redis.nodes(reach, at)
+    with redis.connected(reach, at, pod, redis.ADMIN, redis.admin_password(reach), writing=True) as client:
+        assert client.execute_command("ACL", "SETUSER", APP, "~*", "+config|get")
+
+
 def broker_hangs(scene: Scene) -> None:
     pod = scene.api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-kafka-0")
     container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
@@ -252,6 +259,7 @@ FAULTS = [
     Fault(topic_deleted, "app.kafka", "SFM-KAF-015", f"{APP}.events.dlq"),
     Fault(topic_with_fewer_partitions, "app.kafka", "SFM-KAF-016", "1 partitions, wanted 3"),
     Fault(redis_password_changed, "app.redis", "SFM-RED-010", "refused"),
+    Fault(redis_user_loosened, "app.redis", "SFM-RED-012", f"may read keys outside {APP}:*"),
     Fault(opa_without_its_policy, "opa.query", "SFM-OPA-002", "no package soma"),
     Fault(opa_without_any_policy, "opa.query", "SFM-OPA-002", "refuses every question"),
     Fault(broker_hangs, "kafka.brokers", "SFM-KAF-001", "sharedinfra-kafka-0"),

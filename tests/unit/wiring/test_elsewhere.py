@@ -199,5 +199,5 @@ def test_a_server_that_is_run_elsewhere_is_spoken_to_as_it_asks_whatever_ours_do
         assert (said[0] == SSL_REQUEST) is tls
         said.clear()
         with pytest.raises(client.RedisError), redis.connected(reach, at, "", "shop", "x") as one:
-            one.ping()
+            one.role()
         assert (said[0][:1] == HANDSHAKE) is tls

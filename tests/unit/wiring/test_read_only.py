@@ -19,7 +19,9 @@ def test_a_reading_session_sends_no_write_to_vault(method):
         session.request(method, "http://127.0.0.1:9/v1/secret/data/shop")
 
 
-@pytest.mark.parametrize("command", [("SET", "k", "v"), ("ACL", "SETUSER", "x"), ("FLUSHALL",), ("DEL", "k")])
+@pytest.mark.parametrize(
+    "command", [("SET", "k", "v"), ("ACL", "SETUSER", "x"), ("ACL SETUSER", "x"), ("FLUSHALL",), ("DEL", "k")]
+)
 def test_a_reading_client_sends_no_write_to_redis(command, dev):
     class Away(Reach):
         @contextlib.contextmanager
