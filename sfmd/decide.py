@@ -42,8 +42,9 @@ def decide_key(record: IdempotencyRecord, keyed_digest: bytes) -> Verdict:
 def decide_store(head: Head | None, request_digest: bytes, expected_version: int | None) -> Verdict:
     """What storing under an id does, given the memory that has it now.
 
-    A deleted memory's id is free again. `expected_version` 0 says "must not exist". Equal content is a duplicate
-    whatever version was expected, so that a retry of an update that arrived answers as the first time.
+    A deleted memory's id is free again. `expected_version` 0 says "must not exist". Equal content is a duplicate only
+    at the expected version: of two callers who make the same change of the same version one must be told that it was
+    not theirs. A retry of an update that arrived is known by its idempotency key.
     """
     if head is not None and head.purged:
         return conflict(E.PURGED, f"memory {head.id!r} was purged; its id is not used again")
@@ -52,9 +53,10 @@ def decide_store(head: Head | None, request_digest: bytes, expected_version: int
         if expected_version is None or expected_version in (0, version):
             return CREATE
         return conflict(E.VERSION, f"no live memory has that id, so it is not at version {expected_version}")
-    if head.request_digest == request_digest:
+    same = head.request_digest == request_digest
+    if same and (expected_version is None or expected_version == head.version):
         return SAME_CONTENT
-    if expected_version is None or expected_version == 0:
+    if not same and (expected_version is None or expected_version == 0):
         return conflict(E.EXISTS, f"memory {head.id!r} exists at version {head.version} with other content")
     if expected_version != head.version:
         return conflict(E.VERSION, f"memory {head.id!r} is at version {head.version}, not {expected_version}")

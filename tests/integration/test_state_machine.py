@@ -114,19 +114,19 @@ class Daemon(RuleBasedStateMachine):
 
     # -- writes
 
-    @rule(id_=st.sampled_from(IDS), given=CONTENTS, expected=st.sampled_from(("none", "right", "wrong")))
+    @rule(id_=st.sampled_from(IDS), given=CONTENTS, expected=st.sampled_from(("none", "right", "wrong", "new")))
     def store(self, id_: str, given: MemoryInput, expected: str) -> None:
         head = self.head(id_)
         version = head.version if head else 0
-        wanted = {"none": None, "right": version, "wrong": version + 7}[expected]
+        wanted = {"none": None, "right": version, "wrong": version + 7, "new": 0}[expected]
         asked = replace(given, id=id_, expected_version=wanted)
         live = head is not None and head.live
         same = live and head is not None and head.content == given
-        allowed = same or (not live and expected != "wrong") or (live and expected == "right")
+        allowed = expected == "right" or (same and expected == "none") or (not live and expected != "wrong")
         if id_ in self.purged or not allowed:
             with pytest.raises(Refused) as refused:
                 self.run(self.service.store(TESTER, "notes", asked))
-            code = E.PURGED if id_ in self.purged else E.EXISTS if live and wanted in (None, 0) else E.VERSION
+            code = E.PURGED if id_ in self.purged else E.EXISTS if live and not same and not wanted else E.VERSION
             assert refused.value.code is code
             return
         result = self.run(self.service.store(TESTER, "notes", asked))

@@ -76,6 +76,43 @@ async def test_a_duplicate_answers_as_the_first_time_also_after_reinforcement(tm
         assert again == replace(first, outcome=Outcome.DUPLICATE)
 
 
+async def test_callers_who_compare_and_set_lose_no_update(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.store(TESTER, "notes", memory("counter", payload=b"0"))
+
+        async def increment() -> int:
+            """Tries until it is told that it was this caller who counted; returns how often it was refused."""
+            for refusals in range(1000):
+                seen = await service.get(TESTER, "notes", "counter")
+                counted = memory("counter", payload=b"%d" % (int(seen.payload) + 1), expected_version=seen.version)
+                try:
+                    done = await service.store(TESTER, "notes", counted)
+                except Refused as refused:
+                    assert refused.code is E.VERSION
+                    continue
+                assert done.outcome is Outcome.UPDATED
+                return refusals
+            raise AssertionError("never got through")
+
+        async def ten() -> int:
+            return sum([await increment() for _ in range(10)])
+
+        refusals = await asyncio.gather(*(ten() for _ in range(6)))
+        assert (await service.get(TESTER, "notes", "counter")).payload == b"60"
+        assert sum(refusals) > 0
+
+
+async def test_a_keyed_retry_of_an_update_that_arrived_is_a_duplicate(tmp_path: Path) -> None:
+    async with service_in(tmp_path) as service:
+        await service.store(TESTER, "notes", memory("a"))
+        update = memory("a", payload=b"[1]", expected_version=1, idempotency_key="k")
+        first = await service.store(TESTER, "notes", update)
+        assert await service.store(TESTER, "notes", update) == replace(first, outcome=Outcome.DUPLICATE)
+        with pytest.raises(Refused) as refused:
+            await service.store(TESTER, "notes", replace(update, idempotency_key=""))
+        assert refused.value.code is E.VERSION
+
+
 async def test_a_batch_has_an_outcome_per_item_in_order(tmp_path: Path) -> None:
     async with service_in(tmp_path) as service:
         items = [
