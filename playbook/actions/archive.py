@@ -110,7 +110,7 @@ def save(
                 continue
             tell(f"writing {path.name}")
             partial = path.with_suffix(".part")
-            shell.run(["docker", "save", "--output", str(partial), held_as(ref)], timeout_s=left_s())
+            docker.save(shell, [held_as(ref)], partial, left_s())
             partial.rename(path)
             index.images[canonical(ref)] = {
                 "file": path.name, "sha256": sha256(path), "id": saved_id(path), "local": local[ref].id

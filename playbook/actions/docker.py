@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from playbook.actions.image_names import canonical, held_as
@@ -15,6 +16,7 @@ from playbook.trouble import Unknown
 
 SOURCE_LABEL = "sh.soma.source"
 CONTAINERD = "io.containerd.snapshotter"
+PLATFORM_API = (1, 48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,25 @@ def info(shell: Shell) -> dict[str, Any]:
 def keeps_in_containerd(said: Mapping[str, Any]) -> bool:
     """Whether the engine keeps images in containerd's store, whose ids are not those that a node shows."""
     return any(str(value).startswith(CONTAINERD) for _, value in said.get("DriverStatus") or [])
+
+
+def only_platform(said: Mapping[str, Any], version: Mapping[str, Any]) -> list[str]:
+    """What `docker save` needs beside the names, given what `docker info` and `docker version` say.
+
+    Of an image for several platforms containerd's store holds one, and a plain save names them all: kind's import into
+    a node then fails on the first that is not there. From API 1.48 on (Docker 28) the save can be of one alone.
+    """
+    api = tuple(int(part) for part in version["Client"]["ApiVersion"].split("."))
+    if not keeps_in_containerd(said) or api < PLATFORM_API:
+        return []
+    return ["--platform", f"{version['Server']['Os']}/{version['Server']['Arch']}"]
+
+
+def save(shell: Shell, names: Iterable[str], path: Path, timeout_s: float) -> None:
+    """Write images of the local Docker into one archive, for the engine's platform: kind's nodes have the same."""
+    version = json.loads(shell.run(["docker", "version", "--format", "{{json .}}"], timeout_s=15).stdout)
+    only = only_platform(info(shell), version)
+    shell.run(["docker", "save", *only, "--output", str(path), *names], timeout_s=timeout_s)
 
 
 def inspected(shell: Shell, refs: Iterable[str]) -> dict[str, Local]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from playbook.actions import archive, chart, docker, kind
@@ -289,18 +291,27 @@ def halves(refs: list[str]) -> list[list[str]]:
 
 def load(hands: Hands, shell: Shell, refs: list[str], nodes: Iterable[str]) -> list[str]:
     """Load images from the local Docker onto `nodes`; one of a digest gets its name there, which no archive keeps."""
-    nodes, names = list(nodes), [held_as(ref) for ref in refs]
-    argv = ["kind", "load", "docker-image", *names, "--name", hands.target.cluster, "--nodes", ",".join(nodes)]
+    nodes = list(nodes)
     try:
-        shell.run(argv, timeout_s=hands.left_s)
+        with TemporaryDirectory(prefix="sfmctl-images-") as folder:
+            saved = Path(folder) / "images.tar"
+            docker.save(shell, [held_as(ref) for ref in refs], saved, hands.left_s)
+            argv = ["kind", "load", "image-archive", str(saved), "--name", hands.target.cluster]
+            shell.run([*argv, "--nodes", ",".join(nodes)], timeout_s=hands.left_s)
         for node, ref in ((node, ref) for node in nodes for ref in refs if "@" in ref):
             tag = ["ctr", "--namespace", "k8s.io", "images", "tag", "--force", canonical(held_as(ref)), canonical(ref)]
             shell.run(["docker", "exec", node, *tag], timeout_s=20)
     except CommandFailed as failed:
-        said = failed.stderr + failed.stdout
-        code = "SFM-TOOL-005" if "no space left on device" in said else "SFM-IMG-002"
-        raise Trouble(code, f"{', '.join(refs)} could not be loaded", why=failed.told) from failed
+        raise Trouble(load_code(failed), f"{', '.join(refs)} could not be loaded", why=failed.told) from failed
     return refs
+
+
+def load_code(failed: CommandFailed) -> str:
+    """The code of a load that failed, by what the program said."""
+    said = failed.stderr + failed.stdout
+    if "no space left on device" in said:
+        return "SFM-TOOL-005"
+    return "SFM-IMG-008" if re.search(r"content digest sha256:\w+: not found", said) else "SFM-IMG-002"
 
 
 def bundle(hands: Hands, folder: Path, beside: Mapping[str, Image]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import pytest
 
 from playbook.actions import archive
 from playbook.actions.archive import Index
-from playbook.actions.docker import Local, keeps_in_containerd, read_inspected
+from playbook.actions.docker import Local, keeps_in_containerd, only_platform, read_inspected
 from playbook.actions.image_names import canonical
 from playbook.load import packaged
 from playbook.shell import ReadShell
@@ -67,6 +67,21 @@ def test_dockers_store_is_told_by_its_own_words() -> None:
     overlay = {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"], ["Supports d_type", "true"]]}
     containerd = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
     assert [keeps_in_containerd(said) for said in (overlay, containerd, {"DriverStatus": None})] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("store", "api", "words"),
+    [
+        ("io.containerd.snapshotter.v1", "1.52", ["--platform", "linux/arm64"]),
+        ("io.containerd.snapshotter.v1", "1.48", ["--platform", "linux/arm64"]),
+        ("io.containerd.snapshotter.v1", "1.47", []),  # Docker 27 does not know the option
+        ("io.containerd.snapshotter.v1", "1.9", []),
+        ("extfs", "1.52", []),
+    ],
+)
+def test_of_an_image_for_several_platforms_only_the_engines_is_saved(store: str, api: str, words: list[str]) -> None:
+    version = {"Client": {"ApiVersion": api, "Arch": "amd64"}, "Server": {"Os": "linux", "Arch": "arm64"}}
+    assert only_platform({"DriverStatus": [["driver-type", store]]}, version) == words
 
 
 def test_what_docker_has_is_read_by_every_tag() -> None:

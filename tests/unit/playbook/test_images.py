@@ -8,10 +8,10 @@ from playbook.actions import archive, chart
 from playbook.actions.archive import Index
 from playbook.actions.docker import Local
 from playbook.actions.image_names import canonical, held_as
-from playbook.actions.images import arrived, carried, described, listed, meant, source_label, to_fetch
+from playbook.actions.images import arrived, carried, described, listed, load_code, meant, source_label, to_fetch
 from playbook.load import packaged
 from playbook.model import Image
-from playbook.shell import ReadShell
+from playbook.shell import CommandFailed, ReadShell
 from playbook.target import MODES, ImageSource, Target, find_infra
 
 
@@ -105,6 +105,18 @@ def test_dockers_containerd_store_has_other_ids_so_the_label_of_the_source_decid
     answer = {"info": {"imageSpec": {"config": {"Labels": {"sh.soma.source": "source 1"}}}}}
     assert source_label(answer) == "source 1"
     assert source_label({"status": {}}) == source_label({"info": {"imageSpec": {"config": {"Labels": None}}}}) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("ERROR: failed to load image\nctr: content digest sha256:9106d839: not found", "SFM-IMG-008"),
+        ("write /var/lib/containerd/x: no space left on device", "SFM-TOOL-005"),
+        ("ctr: image not found", "SFM-IMG-002"),
+    ],
+)
+def test_a_load_that_failed_has_the_code_of_what_was_said(said: str, code: str) -> None:
+    assert load_code(CommandFailed(["kind", "load"], 1, "", said)) == code
 
 
 @pytest.mark.usefixtures("helm")
