@@ -6,7 +6,7 @@ import contextlib
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from io import BufferedIOBase
 
 Answer = str | int | list["Answer"]
 
@@ -20,7 +20,7 @@ def worded(answer: Answer) -> bytes:
     return b"$%d\r\n%s\r\n" % (len(answer.encode()), answer.encode())
 
 
-def heard(stream: BinaryIO) -> list[str]:
+def heard(stream: BufferedIOBase) -> list[str]:
     """One command; empty when the client has hung up."""
     count = int(stream.readline()[1:] or 0)
     return [stream.read(int(stream.readline()[1:]) + 2)[:-2].decode() for _ in range(count)]
