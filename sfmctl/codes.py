@@ -50,6 +50,8 @@ class C:
                        Exit.UNDETERMINED)  # fmt: skip
     OVERALL_TIMEOUT = Code("SFM-CLI-011", "the time for the whole command is over", "give a longer --timeout",
                            Exit.TIMED_OUT)  # fmt: skip
+    NOT_THE_DEMOS = Code("SFM-CLI-012", "the namespace holds memories that the demo did not make",
+                         "sfmctl memory demo -n NAME, where NAME is new", Exit.REFUSED)  # fmt: skip
 
 
 CATALOGUE: dict[str, Code] = {c.code: c for c in vars(C).values() if isinstance(c, Code)}

@@ -41,7 +41,8 @@ def demo(
     """Import the docstrings of this machine's Python as memories, and recall a few questions.
 
     Importance is how often a module is imported by the sources found; event times are constructed, spread over a
-    year, so that decay shows. A second run finds everything there and stores nothing twice.
+    year, so that decay shows. A second run finds everything there and stores nothing twice. A namespace that holds
+    other memories is refused.
     """
     from sfmctl.demo import corpus
 

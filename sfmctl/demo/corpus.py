@@ -2,18 +2,23 @@
 
 A manifest is a memory of the same namespace, so it lives and dies with the data: it keeps the fingerprint of the
 sources (an unchanged machine is known by it without parsing) and the anchor of the constructed times (so that a later
-run gives every passage the time that it had).
+run gives every passage the time that it had). Memories of anybody else are never changed: a namespace that has some
+and no manifest is refused, and only passages that the demo stored are removed.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sfmctl import progress
+from sfmctl.codes import C
 from sfmctl.demo import passages, sources
+from sfmctl.fault import Fault
 
 if TYPE_CHECKING:
     from sfmd.rpc.client import Client
@@ -27,6 +32,17 @@ BETA = 2.0
 MANIFEST = "manifest"
 KIND = "passage"
 METADATA_NOTE = "constructed: spread over a year from the passage's id"
+OUR_ID = re.compile(r"[0-9a-f]{20}")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What an earlier run noted. `version` is the memory's, 0 where there is none."""
+
+    version: int = 0
+    anchor_s: float | None = None
+    fingerprint: str = ""
+    passages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +77,28 @@ def prepare(client: Client, namespace: str) -> None:
 
 
 def refresh(client: Client, namespace: str, limit: int, now_s: float, say: Callable[[str], None]) -> Outcome:
-    """Store what is new, remove what is gone, and note the fingerprint. Raises CallFailed, or Refusal of an item."""
+    """Store what is new, remove what is gone, and note the fingerprint.
+
+    Raises CallFailed, Refusal of an item, or a Fault for a namespace that holds what the demo did not make.
+    """
     prepare(client, namespace)
+    known = _manifest(client, namespace)
     found = sources.find()
     fingerprint = sources.fingerprint(found, f"{passages.RECIPE} {limit}")
-    known = _manifest(client, namespace)
-    if known.get("fingerprint") == fingerprint:
-        return Outcome(len(found), known["passages"], 0, known["passages"], 0, unchanged=True)
-    anchor_s = float(known.get("anchorS", 60 * (now_s // 60)))
-    _note(client, namespace, {"anchorS": anchor_s}, now_s)
+    if known.fingerprint == fingerprint:
+        return Outcome(len(found), known.passages, 0, known.passages, 0, unchanged=True)
+    anchor_s = known.anchor_s if known.anchor_s is not None else 60 * (now_s // 60)
+    version = _note(client, namespace, {"anchorS": anchor_s}, known.version, now_s)
     say(f"reading the docstrings of {len(found):,} Python sources of this machine …")
     wanted = passages.build(found, limit)
-    present = {m.id for m in client.list(namespace, page_size=1000, filter=_of_kind(), omit_payload=True)}
+    present = {m.id for m in client.list(namespace, page_size=1000, filter=_of_kind(), omit_payload=True) if _ours(m)}
     new = [p for p in wanted if p.id not in present]
     _store(client, namespace, new, anchor_s)
     gone = sorted(present - {p.id for p in wanted})
     for id_ in gone:
         client.delete(namespace, id_)
     _note(client, namespace, {"anchorS": anchor_s, "fingerprint": fingerprint, "passages": len(wanted),
-                              "sources": len(found)}, now_s)  # fmt: skip
+                              "sources": len(found)}, version, now_s)  # fmt: skip
     return Outcome(len(found), len(wanted), len(new), len(wanted) - len(new), len(gone), unchanged=False)
 
 
@@ -126,30 +145,54 @@ def _of_kind() -> pb.Filter:
     return pb.Filter(kinds=[KIND])
 
 
-def _manifest(client: Client, namespace: str) -> dict[str, Any]:
-    """The manifest's fields; none when there is no manifest yet."""
+def _ours(memory: pb.Memory) -> bool:
+    """Whether the demo stored this passage: its id is a digest, and its metadata say that the time is constructed."""
+    if not OUR_ID.fullmatch(memory.id):
+        return False
+    return bool(json.loads(memory.metadata_json or "{}").get("event_time") == METADATA_NOTE)
+
+
+def _manifest(client: Client, namespace: str) -> Manifest:
+    """The manifest; an empty one for an empty namespace. Raises a Fault when there are memories and no manifest."""
     from sfmd.errors import E
     from sfmd.rpc.client import CallFailed
 
     try:
-        body = json.loads(client.get(namespace, MANIFEST).payload)
+        memory = client.get(namespace, MANIFEST)
     except CallFailed as failed:
         if failed.code != E.NO_MEMORY.code:
             raise
-        return {}
-    return body if isinstance(body, dict) else {}
+        if next(iter(client.list(namespace, page_size=1, omit_payload=True)), None) is None:
+            return Manifest()
+        raise _foreign(namespace, "it has memories and no manifest of the demo") from failed
+    found = _parsed(memory)
+    if found is None:
+        raise _foreign(namespace, f"its memory {MANIFEST!r} is not the demo's")
+    return found
 
 
-def _note(client: Client, namespace: str, body: dict[str, Any], now_s: float) -> None:
-    """Write the manifest, replacing the version that is there."""
-    from sfmd.errors import E
-    from sfmd.rpc.client import CallFailed
-
+def _parsed(memory: pb.Memory) -> Manifest | None:
+    """A memory as a manifest; None where it is none that the demo wrote."""
     try:
-        version = client.get(namespace, MANIFEST).version
-    except CallFailed as failed:
-        if failed.code != E.NO_MEMORY.code:
-            raise
-        version = 0
-    client.store(namespace, body, id=MANIFEST, kind=MANIFEST, text="manifest of the demo corpus", importance=0.0,
-                 event_time_s=now_s, expected_version=version)  # fmt: skip
+        body = json.loads(memory.payload)
+    except (ValueError, RecursionError):
+        return None
+    if memory.kind != MANIFEST or not isinstance(body, dict):
+        return None
+    anchor_s, fingerprint, count = body.get("anchorS"), body.get("fingerprint", ""), body.get("passages", 0)
+    if not isinstance(anchor_s, (int, float)) or not math.isfinite(anchor_s):
+        return None
+    if not isinstance(fingerprint, str) or not isinstance(count, int):
+        return None
+    return Manifest(memory.version, float(anchor_s), fingerprint, count)
+
+
+def _foreign(namespace: str, why: str) -> Fault:
+    return C.NOT_THE_DEMOS.fault(f"the demo did not make the namespace {namespace!r}, and leaves it as it is", why=why)
+
+
+def _note(client: Client, namespace: str, body: dict[str, Any], version: int, now_s: float) -> int:
+    """Write the manifest in place of that version of it, 0 for none; its version now."""
+    reply = client.store(namespace, body, id=MANIFEST, kind=MANIFEST, text="manifest of the demo corpus",
+                         importance=0.0, event_time_s=now_s, expected_version=version)  # fmt: skip
+    return int(reply.version)

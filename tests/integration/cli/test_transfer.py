@@ -132,17 +132,3 @@ def test_the_pages_way_to_another_embedder(cli: Cli, way: dict[str, str]) -> Non
     done = subprocess.run(["sh", "-c", "\n".join(lines)], env=env, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "never on a Friday" in cli("memory", "recall", "Friday", "-n", "notes-3", "-o", "short").text
-
-
-def test_the_demo_stores_nothing_twice(cli: Cli) -> None:
-    demo = ("memory", "demo", "--limit", "200", "-n", "demo", "-o", "json")
-    first, second = cli(*demo).document, cli(*demo).document
-    assert first["stored"] == first["passages"] >= 200 and not first["unchanged"]
-    assert second["unchanged"] and second["stored"] == 0 and second["passages"] == first["passages"]
-    assert all(a["recall"]["hits"] for a in first["answers"])
-    listed = cli("memory", "list", "-n", "demo", "--kind", "passage", "--limit", "1", "-o", "json").document
-    assert listed["memories"][0]["metadata"]["event_time"].startswith("constructed")
-    larger = cli("memory", "demo", "--limit", "260", "-n", "demo", "-o", "json").document
-    assert larger["kept"] == first["passages"] and larger["stored"] == larger["passages"] - larger["kept"]
-    shown = cli("memory", "demo", "--limit", "260", "-n", "demo", COLUMNS="40").text.splitlines()
-    assert any(line.endswith('capture its output" -n demo') for line in shown), "the command to paste is broken"
