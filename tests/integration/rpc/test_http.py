@@ -8,10 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sfmd.rpc.client import Client, memory_input
+from sfmd.rpc.connection import SERVICE_PATH, call_metadata, channel_credentials
+from sfmd.rpc.gen import memory_pb2 as pb
 from testing.daemon import daemon
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -89,6 +92,33 @@ def test_refused_calls_are_counted(process):
             with pytest.raises(Exception, match="SFM-MEM-008"):
                 client.get("notes", "nobody")
     assert value(process, "sfmd_grpc_requests_total", method="Get", code="NOT_FOUND") == 3
+
+
+def watches_counted(process):
+    """Watches by how they ended, once four are counted: the daemon counts a call after its caller has gone."""
+    end_s = time.monotonic() + 10
+    while True:
+        requests = families(process)["sfmd_grpc_requests"].samples
+        found = {s.labels["code"]: s.value for s in requests if s.labels["method"] == "Watch" and "_total" in s.name}
+        if sum(found.values()) >= 4 or time.monotonic() > end_s:
+            return found
+        time.sleep(0.02)
+
+
+def test_calls_that_run_out_of_time_are_told_from_those_that_are_cancelled(process):
+    nothing_comes = pb.WatchRequest(namespace="notes", from_seq=10**6)
+    with grpc.secure_channel(process.profile().address, channel_credentials(process.profile())) as channel:
+        watch = channel.unary_stream(SERVICE_PATH + "Watch", pb.WatchRequest.SerializeToString, pb.Change.FromString)
+        proof = call_metadata(process.profile().token())
+        for timeout_s in (0.2, 1.23):
+            with pytest.raises(grpc.RpcError) as error:
+                next(watch(nothing_comes, timeout=timeout_s, metadata=proof))
+            assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        for timeout_s in (None, 30.0):
+            call = watch(nothing_comes, timeout=timeout_s, metadata=proof)
+            time.sleep(0.3)
+            call.cancel()
+    assert watches_counted(process) == {"DEADLINE_EXCEEDED": 2, "CANCELLED": 2}
 
 
 def test_a_token_never_enters_the_log_or_a_page(process):
