@@ -145,7 +145,7 @@ LIMIT_WORDS = {
     "namespaces": "Namespaces.",
     "queue_items": "Items that wait for the writer before stores are shed.",
     "queue_bytes": "Bytes that wait for the writer before stores are shed.",
-    "recall_queue": "Recalls that run or wait before more are shed.",
+    "recall_queue": "Recalls that run or wait before more are shed; those of batches wait for a turn in half of it.",
     "watchers": "Watch calls at a time.",
     "min_seq_wait_s": "Longest wait for min_seq, seconds.",
 }

@@ -54,6 +54,8 @@ class Reading:
         self._store, self._spaces, self._writer, self._recalling = store, spaces, writer, recalling
         self._limits, self._pool, self._clock, self._meters = limits, pool, clock, meters
         self._sharing = Sharing(pool, workers, self._asked)
+        self._turns = asyncio.Semaphore(max(1, limits.recall_queue // 2))
+        """Places for the queries of batches: enough to share reads, few enough to leave room for single recalls."""
         self.waiting = 0
         """Recalls in the pool or before it."""
         self._watchers = 0
@@ -61,17 +63,24 @@ class Reading:
 
     async def recall(self, query: Query) -> RecallResult:
         """The k best memories under the whole score."""
+        return await self._recall(await self._askable(query), query)
+
+    async def _askable(self, query: Query) -> Space:
+        """The namespace of a recall that may be asked, once what it wants to see is there."""
         validation.query_fields(query, self._limits)
         space = self._spaces.get(query.namespace)
         if query.min_seq is not None:
             await self._visible(query.min_seq)
         if query.as_of_seq is not None:
             self._reachable(query.as_of_seq)
-        return await self._recall(space, query)
+        return space
 
     async def _recall(self, space: Space, query: Query) -> RecallResult:
         if self.waiting >= self._limits.recall_queue:
             raise Refused(E.BUSY, f"{self.waiting} recalls are waiting", retry_after_s=0.1)
+        return await self._queued(space, query)
+
+    async def _queued(self, space: Space, query: Query) -> RecallResult:
         started = self._meters.now()
         stop = threading.Event()
         self.waiting += 1
@@ -103,7 +112,7 @@ class Reading:
         return Ask(one.space, query, seq, now_s, past, one.stop)
 
     async def recall_batch(self, queries: Sequence[Query]) -> list[RecallResult | ItemError]:
-        """Each query on its own, as many at a time as the pool has workers."""
+        """Each query on its own. Those of all batches wait for their turn in half of the queue, so none is shed."""
         if len(queries) > self._limits.recall_batch_items:
             most = self._limits.recall_batch_items
             raise Refused(E.TOO_LARGE, f"{len(queries)} queries; SOMA_LIMITS__RECALL_BATCH_ITEMS allows {most}")
@@ -127,7 +136,9 @@ class Reading:
 
     async def _recall_item(self, query: Query) -> RecallResult | ItemError:
         try:
-            return await self.recall(query)
+            space = await self._askable(query)
+            async with self._turns:
+                return await self._queued(space, query)
         except Refused as refused:
             return ItemError(refused.code.code, refused.message, refused.code.status.value)
 

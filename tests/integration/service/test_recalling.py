@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sfmd.contract import NamespaceChange, NamespaceSpec
-from sfmd.domain import Condition, ConditionOp, Filter, HalfLife, Query
+from sfmd.domain import Condition, ConditionOp, Filter, HalfLife, Query, RecallResult
 from sfmd.errors import Code, E, Refused
 from sfmd.store.sqlite import FILE
 from testing.service import DIM, EPOCH_S, TESTER, StepClock, memory, open_service, service_in, vector
@@ -325,3 +325,15 @@ async def test_a_page_ends_at_half_a_message_and_goes_on_behind_a_filter_too(tmp
             assert ids == [f"m{n:02}" for n in want]
             assert len(sizes) > len(ids) // 3
             assert all(size < 2**15 or size == 50_004 for size in sizes[:-1])
+
+
+async def test_no_query_of_a_batch_is_shed_and_single_recalls_find_room(tmp_path: Path) -> None:
+    async with service_in(tmp_path, limits={"recall_queue": 8}) as service:
+        await service.store(TESTER, "notes", memory("a"))
+        batches = [asyncio.create_task(service.recall_batch(TESTER, [ask()] * 64)) for _ in range(12)]
+        await asyncio.sleep(0)
+        singles = await asyncio.gather(*(service.recall(TESTER, ask()) for _ in range(4)))
+        assert not all(batch.done() for batch in batches)
+        items = [item for batch in batches for item in await batch]
+        assert len(items) == 12 * 64
+        assert {type(item) for item in [*singles, *items]} == {RecallResult}
