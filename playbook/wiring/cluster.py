@@ -63,15 +63,15 @@ def namespace_wanting(reader: Reader, app: Application) -> list[str]:
     found = reader.get(f"/api/v1/namespaces/{app.namespace}")
     if found is not None and found["status"]["phase"] != "Active":
         raise Trouble("SFM-APP-015", f"the namespace {app.namespace} is {found['status']['phase']}")
-    owner = owner_of(reader, app)
+    owner = owner_of(reader, app.namespace)
     if owner not in ("", app.name):
         raise Trouble("SFM-APP-020", f"the namespace {app.namespace} is that of {owner}")
     return wanting(reader, objects.namespace(app))
 
 
-def owner_of(reader: Reader, app: Application) -> str:
+def owner_of(reader: Reader, namespace: str) -> str:
     """The application that is wired into the namespace; empty when none is. Its store and settings have fixed names."""
-    found = reader.get(f"/api/v1/namespaces/{app.namespace}/configmaps/{ENDPOINTS}")
+    found = reader.get(f"/api/v1/namespaces/{namespace}/configmaps/{ENDPOINTS}")
     return str(((found or {}).get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/part-of", ""))
 
 

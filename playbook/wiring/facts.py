@@ -94,9 +94,15 @@ def secrets(seen: Observer) -> Values:
         left = [vault.left_to_the_owner(client, away)] if away else []
         mounts = [] if away else vault.mounts_wanting(client)
         policy, role = vault.policy_wanting(client, app), vault.role_wanting(client, app)
+        others = [name for name in vault.bound_to(client, app) if name != app.namespace]
         has = vault.secrets_of(client, app) if not any("KV" in m for m in mounts) else Sealed({})
     looked = (("policy", policy), ("role", role))
     return {
+        "app.elsewhere": [
+            f"{app.name} is wired into the namespace {name} (--namespace {name})"
+            for name in others
+            if cluster.owner_of(seen.reader, name) == app.name
+        ],
         "app.mounts.elsewhere": left,
         "app.mounts.wanting": mounts,
         "app.policy.wanting": policy,
@@ -215,8 +221,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "app.namespace": ("app.namespace.wanting", "app.namespace.access"),
     "app.account": ("app.account.wanting", "app.account.access"),
     "app.settings": ("app.settings.wanting", "app.settings.access"),
-    "app.secrets": ("app.mounts.elsewhere", "app.mounts.wanting", "app.policy.wanting", "app.role.wanting",
-                    "app.secrets.wanting", "app.vault.access", "app.vault.data"),
+    "app.secrets": ("app.elsewhere", "app.mounts.elsewhere", "app.mounts.wanting", "app.policy.wanting",
+                    "app.role.wanting", "app.secrets.wanting", "app.vault.access", "app.vault.data"),
     "app.runtime": ("app.store.wanting", "app.runtime.wanting", "app.runtime.access"),
     "app.database": ("app.database.wanting", "app.database.access", "app.database.data"),
     "app.redis": ("app.redis.wanting", "app.redis.access", "app.redis.data"),

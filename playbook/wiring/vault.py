@@ -144,6 +144,12 @@ def role_wanting(client: Any, app: Application) -> list[str]:
     return [f"role {app.name} differs in {', '.join(wrong)}"] if wrong else []
 
 
+def bound_to(client: Any, app: Application) -> list[str]:
+    """The namespaces whose ServiceAccount the application's role lets in; none when there is no role."""
+    found = read(client, f"auth/{AUTH}/role/{app.name}") or {}
+    return [str(name) for name in found.get("bound_service_account_namespaces") or []]
+
+
 def secrets_of(client: Any, app: Application) -> Sealed:
     """The application's secret values; none when nothing was ever written, or the last version was deleted."""
     import hvac.exceptions as wrong

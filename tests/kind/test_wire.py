@@ -312,6 +312,13 @@ def test_two_applications_do_not_share_a_namespace(wired: dict[str, Ran], sfmctl
     assert ran.code == 2 and ran.document["error"]["code"] == "SFM-APP-020", ran.out
 
 
+def test_an_application_is_not_wired_into_a_second_namespace(wired: dict[str, Ran], sfmctl: Sfmctl) -> None:
+    for verb in ("wire", "unwire"):
+        ran = app_run(sfmctl, "app", verb, "orders", "--env", "dev", "--namespace", "elsewhere", "--yes")
+        assert ran.code == 2 and ran.document["error"]["code"] == "SFM-APP-021", ran.out
+        assert "--namespace orders" in ran.document["error"]["why"]
+
+
 def test_no_secret_value_is_printed_or_journalled(
     orders: Wired, billing: Wired, wired: dict[str, Ran], sfmctl: Sfmctl
 ) -> None:
@@ -366,7 +373,7 @@ def test_delete_data_leaves_nothing_of_it(orders: Wired, billing: Wired, sfmctl:
     shown = app_run(sfmctl, "app", "show", "orders")
     assert shown.code == 3
     states = {p["part"]: p["state"] for p in shown.document["parts"]}
-    assert {n for n, s in states.items() if s == "ok"} - {"image"} == {"api.ready", "env", "mounts"}
+    assert {n for n, s in states.items() if s == "ok"} - {"image"} == {"api.ready", "env", "place", "mounts"}
     again = app_run(sfmctl, "app", "unwire", "orders", "--delete-data", "--dry-run")
     assert again.document["changes"] == 0, json.dumps(again.document["steps"])
     with billing.database() as theirs:

@@ -162,6 +162,35 @@ def test_a_vault_that_is_run_elsewhere_is_not_made_ready_by_us(api, outside, lac
         assert why in item.why
 
 
+def bound(api, namespace):
+    """Put on the server a role of the application that lets this namespace in."""
+    mounted(api)
+    api.objects["/v1/auth/kubernetes/role/shop"] = {"data": {"bound_service_account_namespaces": [namespace]}}
+
+
+@pytest.mark.parametrize("command", [("wire",), ("unwire",), ("unwire", "--delete-data")])
+def test_an_application_that_is_wired_into_another_namespace_is_not_touched_in_this_one(api, outside, capsys, command):
+    bound(api, "shops")
+    labels = {"app.kubernetes.io/part-of": "shop"}
+    api.put("/api/v1/namespaces/shops/configmaps", {"metadata": {"name": "sharedinfra-endpoints", "labels": labels}})
+    verb, *more = command
+    aim = ["--context", "prod-eu", "--kubeconfig", str(outside.kubeconfig), "--yes", "-o", "json"]
+    allow = ["--allow-context", "prod-eu"] if verb == "unwire" else []
+    assert app.run(["app", verb, "shop", *more, *aim, *allow]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["why"]) == (
+        "SFM-APP-021", "app.elsewhere is shop is wired into the namespace shops (--namespace shops)",
+    )  # fmt: skip
+    assert {method for method, *_ in api.asked} == {"GET"}
+
+
+@pytest.mark.parametrize("namespace", ["shop", "gone"])
+def test_a_role_for_this_namespace_or_for_one_without_the_application_stands_in_nobodys_way(api, outside, namespace):
+    bound(api, namespace)
+    place, role = planned(outside, "app.secrets", "app.place", "app.role")
+    assert (place.verdict, role.verdict) == (Verdict.DONE, Verdict.DO)
+
+
 @contextlib.contextmanager
 def listening():
     """A server that keeps the first bytes of what each client says, and hangs up."""
