@@ -117,6 +117,11 @@ def namespace(seen: Observer) -> Values:
     }
 
 
+def asked(seen: Observer) -> Values:
+    """What the person who runs it allowed, where a step concerns only those who did."""
+    return {"asked.recover": seen.target.recover}
+
+
 def release(seen: Observer) -> Values:
     """The helm release: its state, and whether it was made from just these charts and values."""
     from playbook.actions import helm
@@ -153,6 +158,7 @@ GROUPS: Mapping[str, Group] = {
     "nodes": nodes,
     "fit": fit,
     "namespace": namespace,
+    "asked": asked,
     "release": release,
     "images": images,
     "workloads": workloads,
@@ -168,8 +174,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "nodes": ("nodes.unready", "nodes.names"),
     "fit": ("fit.storage", "fit.capacity"),
     "namespace": ("namespace.state", "namespace.labelled"),
+    "asked": ("asked.recover",),
     "release": (
         "release.state",
+        "release.stuck",
+        "release.mode",
         "release.current",
         "release.missing",
         "release.edited",

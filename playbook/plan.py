@@ -89,9 +89,13 @@ def refusals(target: Target, facts: Facts, steps: Sequence[Step]) -> dict[str, F
             refuse(step, "SFM-KIND-003", f"a cluster {target.cluster!r} exists that was made with other settings")
         if step.action == "kind.create" and value("cluster.state") == "dead" and not target.recreate:
             refuse(step, "SFM-KIND-006", f"the nodes of {target.cluster!r} run, but its API server does not answer")
-        if step.action == "helm.upgrade" and str(value("release.state")).startswith("pending") and not target.recover:
-            since = f"{value('release.state')} since {value('release.since')}"
-            refuse(step, "SFM-HELM-004", f"the release is {since}; when no helm is at work on it, it was cut off")
+        if step.action == "helm.upgrade":
+            if value("release.stuck") in ("rollback", "uninstall") and not target.recover:
+                since = f"{value('release.state')} since {value('release.since')}"
+                refuse(step, "SFM-HELM-004", f"the release is {since}; when no helm is at work on it, it was cut off")
+            mode = value("release.mode")
+            if mode and mode != target.mode and not target.change_mode:
+                refuse(step, "SFM-HELM-010", f"it was deployed in mode {mode}, and mode {target.mode} is asked for")
         if step.action == "kube.namespace" and value("namespace.state") == "Terminating":
             refuse(step, "SFM-K8S-006", f"the namespace {target.namespace} is being deleted")
     return found

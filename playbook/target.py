@@ -60,6 +60,7 @@ class Target:
     cache: Path = Path("~/.cache/sfm")
     ready_timeout_s: float = 600.0
     recover: bool = False
+    change_mode: bool = False
     recreate: bool = False
     force_finalizers: bool = False
     gone_wait_s: float = 120.0

@@ -76,6 +76,8 @@ BuildNetwork = Annotated[
     str, typer.Option("--build-network", envvar="SFM_BUILD_NETWORK", help="Network of the builds, such as host.")
 ]
 BuildKit = Annotated[bool, typer.Option("--buildkit/--no-buildkit", envvar="SFM_BUILDKIT", help="Build with BuildKit.")]
+Recover = Annotated[bool, typer.Option("--recover", help="Free a release that is stuck half-way.")]
+ChangeMode = Annotated[bool, typer.Option("--change-mode", help="Deploy in another mode than the release has.")]
 ReadyTimeout = Annotated[
     float, typer.Option("--ready-timeout", help="Seconds to wait until all workloads are ready.", min=1)
 ]

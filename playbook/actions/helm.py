@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from playbook.actions import drift, waiting
-from playbook.actions.chart import inputs_digest, rendered, staged, value_arguments
+from playbook.actions.chart import documents, inputs_digest, rendered, staged, value_arguments
 from playbook.actions.workloads import judge, scene
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json
@@ -21,6 +21,7 @@ from playbook.model import Status
 from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
 from playbook.trouble import Trouble, Unknown
+from playbook.wiring.endpoints import NAME as ENDPOINTS
 
 if TYPE_CHECKING:
     from playbook.engine import Hands
@@ -74,19 +75,23 @@ def unreachable(failed: CommandFailed) -> Trouble:
 
 
 def release_facts(seen: Observer) -> dict[str, Any]:
-    """The release's state, whether it is made from today's charts and values, and what of it is gone or was edited."""
+    """The release's state, mode and what would free it, whether it is made from today's charts and values, and what of
+    it is gone or was edited."""
     target = seen.target
-    absent = {"release.state": "absent", "release.current": False, "release.missing": [], "release.edited": [],
-              "release.revision": 0, "release.since": ""}  # fmt: skip
+    absent = {"release.state": "absent", "release.stuck": "no", "release.mode": "", "release.current": False,
+              "release.missing": [], "release.edited": [], "release.revision": 0, "release.since": ""}  # fmt: skip
     if seen.reader.get(f"/api/v1/namespaces/{target.namespace}") is None:
         return absent
     found = status(target, seen.shell)
     if found is None:
         return absent
     info = found["info"]
+    way, good = stuck(target, seen.shell, found)
     objects = drift.pairs(seen.reader, target, found.get("manifest", ""))
     return {
         "release.state": info["status"],
+        "release.stuck": way,
+        "release.mode": mode_of(target, seen.shell, found, way, good),
         "release.current": info.get("description", "") == MARK + inputs_digest(target),
         "release.missing": drift.missing(objects),
         "release.edited": drift.edited(objects),
@@ -95,29 +100,61 @@ def release_facts(seen: Observer) -> dict[str, Any]:
     }
 
 
-def recover(hands: Hands) -> str:
-    """Free a release that is stuck pending: back to the last good revision, or removed when there is none."""
-    target = hands.target
+def history(target: Target, shell: Shell) -> list[Json]:
+    """The release's revisions, oldest first."""
     argv = ["helm", "history", target.release, *cluster_flags(target), "-o", "json"]
-    history = json.loads(hands.shell.run(argv, timeout_s=20).stdout)
-    good = [h["revision"] for h in history if h["status"] in ("deployed", "superseded")]
-    if good:
-        hands.tell(f"the release is stuck: rolling back to revision {max(good)}")
-        hands.shell.run(["helm", "rollback", target.release, str(max(good)), *cluster_flags(target)], timeout_s=120)
-        return f"rolled back to revision {max(good)}, then "
-    hands.tell("the release is stuck and was never deployed: removing it")
-    hands.shell.run(["helm", "uninstall", target.release, *cluster_flags(target), "--no-hooks"], timeout_s=120)
-    return "removed an install that never ended, then "
+    return list(json.loads(shell.run(argv, timeout_s=20).stdout))
+
+
+def once_deployed(revisions: Sequence[Json]) -> list[int]:
+    """The numbers of those that were deployed."""
+    return [int(one["revision"]) for one in revisions if one["status"] in ("deployed", "superseded")]
+
+
+def stuck(target: Target, shell: Shell, found: Json) -> tuple[str, int]:
+    """What frees a release that was cut off half-way: `rollback` to a revision, `uninstall`, or `no`: it is not."""
+    state = found["info"]["status"]
+    if state == "uninstalling":
+        return "uninstall", 0
+    if not state.startswith("pending"):
+        return "no", 0
+    good = once_deployed(history(target, shell))
+    return ("rollback", max(good)) if good else ("uninstall", 0)
+
+
+def mode_of(target: Target, shell: Shell, found: Json, way: str, good: int) -> str:
+    """The mode that the release was last deployed in; empty for one that is not there as a whole."""
+    if way == "uninstall" or found["info"]["status"] == "uninstalled":
+        return ""
+    manifest = found.get("manifest", "")
+    if way == "rollback":
+        argv = ["helm", "get", "manifest", target.release, "--revision", str(good), *cluster_flags(target)]
+        manifest = shell.run(argv, timeout_s=20).stdout
+    published = [one.get("data", {}) for one in documents(manifest) if one["metadata"]["name"] == ENDPOINTS]
+    return str(published[0].get("SOMA_INFRA_MODE", "")) if published else ""
+
+
+def free(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Free a release that is stuck half-way: back to the last revision that was deployed."""
+    target = hands.target
+    good = max(once_deployed(history(target, hands.shell)))
+    hands.tell(f"the release is stuck: rolling back to revision {good}")
+    hands.shell.run(["helm", "rollback", target.release, str(good), *cluster_flags(target)], timeout_s=120)
+    return f"rolled back to revision {good}"
+
+
+def clear(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Remove a release that was cut off before it was ever deployed, or while it was removed; absent is success."""
+    hands.tell("the release is stuck with nothing to go back to: removing it")
+    argv = ["helm", "uninstall", hands.target.release, *cluster_flags(hands.target), "--no-hooks", "--ignore-not-found"]
+    hands.shell.run(argv, timeout_s=120)
+    return "removed what was never installed whole, or was half removed"
 
 
 def upgrade(hands: Hands, params: Mapping[str, Any]) -> str:
     """`helm upgrade --install`, watched: helm's hooks may wait, and a state that cannot mend itself ends that early."""
     target = hands.target
     rendered(target, hands.shell)  # schema and template errors before the cluster is touched
-    before = status(target, hands.shell)
-    recovered = ""
-    if before and before["info"]["status"].startswith("pending"):
-        recovered = recover(hands)
     argv = [
         "helm", "upgrade", "--install", target.release, str(staged(target, hands.shell)), *cluster_flags(target),
         *value_arguments(target), "--description", MARK + inputs_digest(target), "--history-max", str(HISTORY),
@@ -128,12 +165,14 @@ def upgrade(hands: Hands, params: Mapping[str, Any]) -> str:
     if after is None:
         raise Trouble("SFM-HELM-007", f"helm ended well, but there is no release {target.release}")
     back = drift.put_back(hands.api, target, after.get("manifest", ""))
-    return f"{recovered}revision {after['version']} deployed" + (f", put back {', '.join(back)}" if back else "")
+    return f"revision {after['version']} deployed" + (f", put back {', '.join(back)}" if back else "")
 
 
 def insistent(hands: Hands, argv: list[str]) -> None:
-    """Run an upgrade again when the API server was only busy; what a cut-off try left pending is ours to free."""
+    """Run an upgrade again when the API server was only busy; what a cut-off try of ours left pending is freed."""
     for attempt in range(ATTEMPTS):
+        before = status(hands.target, hands.shell)
+        ours = (before["version"] if before else 0) + 1
         try:
             watched(hands, argv)
             return
@@ -144,8 +183,12 @@ def insistent(hands: Hands, argv: list[str]) -> None:
             hands.tell(f"the API server was busy, trying again: {trouble.why.splitlines()[-1]}")
         time.sleep(RETRY_S)
         left = status(hands.target, hands.shell)
-        if left and left["info"]["status"].startswith("pending"):
-            recover(hands)
+        way, _ = stuck(hands.target, hands.shell, left) if left else ("no", 0)
+        if left and way != "no":
+            if left["version"] != ours:
+                why = f"revision {left['version']} is {left['info']['status']}, and this run made none of that number"
+                raise Trouble("SFM-HELM-004", "somebody else's change of the release is under way", why=why)
+            (free if way == "rollback" else clear)(hands, {})
 
 
 def watched(hands: Hands, argv: list[str]) -> None:
@@ -196,16 +239,15 @@ def uninstall(hands: Hands, params: Mapping[str, Any]) -> str:
 def rollback(hands: Hands, params: Mapping[str, Any]) -> str:
     """Go back to the newest earlier revision that was once deployed."""
     target = hands.target
-    argv = ["helm", "history", target.release, *cluster_flags(target), "-o", "json"]
     try:
-        history = json.loads(hands.shell.run(argv, timeout_s=20).stdout)
+        revisions = history(target, hands.shell)
     except CommandFailed as failed:
         if "not found" in failed.stderr:
             raise Trouble("SFM-HELM-006", f"there is no release {target.release}") from failed
         raise unreachable(failed) from failed
-    earlier = [h["revision"] for h in history[:-1] if h["status"] in ("deployed", "superseded")]
+    earlier = once_deployed(revisions[:-1])
     if not earlier:
-        raise Trouble("SFM-HELM-006", "there is no revision to go back to", why=f"revisions: {len(history)}")
+        raise Trouble("SFM-HELM-006", "there is no revision to go back to", why=f"revisions: {len(revisions)}")
     watched(hands, ["helm", "rollback", target.release, str(max(earlier)), *cluster_flags(target)])
     return f"rolled back to revision {max(earlier)}"
 
@@ -216,7 +258,7 @@ def probe_release(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     if found is None:
         return Status.FAIL, "absent"
     state = found["info"]["status"]
-    if state.startswith("pending"):
+    if state.startswith("pending") or state == "uninstalling":
         return Status.FAIL, state, "SFM-HELM-004"
     observed = f"{state}, revision {found['version']}"
     return (

@@ -16,6 +16,8 @@ ACTIONS: Mapping[str, str] = {
     "kube.namespace": "playbook.actions.kube:ensure_namespace",
     "kube.delete_namespace": "playbook.actions.kube:delete_namespace",
     "helm.upgrade": "playbook.actions.helm:upgrade",
+    "helm.free": "playbook.actions.helm:free",
+    "helm.clear": "playbook.actions.helm:clear",
     "helm.uninstall": "playbook.actions.helm:uninstall",
     "helm.rollback": "playbook.actions.helm:rollback",
     "workloads.wait": "playbook.actions.waiting:wait_ready",

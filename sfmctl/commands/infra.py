@@ -20,11 +20,13 @@ def deploy(
     what: Annotated[str, typer.Argument(help="What to deploy: infra.", metavar="[infra]")] = "infra",
     mode: playrun.Mode = "dev",
     values: playrun.Values = None,
-    recover: Annotated[bool, typer.Option("--recover", help="Free a release that is stuck half-way.")] = False,
+    recover: playrun.Recover = False,
+    change_mode: playrun.ChangeMode = False,
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
     infra: playrun.Infra = None,
+    allow: playrun.Allow = None,
     ready_timeout: playrun.ReadyTimeout = 600.0,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
@@ -35,8 +37,8 @@ def deploy(
     if what != "infra":
         raise C.USAGE.fault(f"sfmctl deploys infra, not {what!r}")
     aim = playrun.target(
-        mode=mode, values=values, recover=recover, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra,
-        ready_timeout_s=ready_timeout,
+        mode=mode, values=values, recover=recover, change_mode=change_mode, allow=allow, cluster=cluster,
+        context=context, kubeconfig=kubeconfig, infra=infra, ready_timeout_s=ready_timeout,
     )  # fmt: skip
     return playrun.run_play("deploy", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
 

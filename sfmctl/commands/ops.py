@@ -35,8 +35,10 @@ def up(
     build_arg: playrun.BuildArg = None,
     build_network: playrun.BuildNetwork = "",
     buildkit: playrun.BuildKit = True,
-    recover: Annotated[bool, typer.Option("--recover", help="Free a release that is stuck half-way.")] = False,
+    recover: playrun.Recover = False,
+    change_mode: playrun.ChangeMode = False,
     recreate: Annotated[bool, typer.Option("--recreate", help="Delete a cluster of that name first.")] = False,
+    allow: playrun.Allow = None,
     ready_timeout: playrun.ReadyTimeout = 600.0,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
@@ -47,8 +49,8 @@ def up(
     aim = playrun.target(
         mode=mode, values=values, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra,
         node_image=node_image, kind_config=kind_config, mirror=mirror, archive=archive, build_args=build_arg,
-        build_network=build_network, buildkit=buildkit, recover=recover, recreate=recreate,
-        ready_timeout_s=ready_timeout,
+        build_network=build_network, buildkit=buildkit, recover=recover, change_mode=change_mode,
+        allow=allow, recreate=recreate, ready_timeout_s=ready_timeout,
     )  # fmt: skip
     return playrun.run_play("up", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code, checks=after_play)
 

@@ -26,7 +26,10 @@ READY: dict[str, Any] = {
     "images.absent": [],
     "namespace.state": "Active",
     "namespace.labelled": True,
+    "asked.recover": False,
     "release.state": "deployed",
+    "release.stuck": "no",
+    "release.mode": "dev",
     "release.current": True,
     "release.missing": [],
     "release.edited": [],
@@ -43,8 +46,9 @@ def unknown(name: str, code: str = "SFM-K8S-002") -> Fact:
 
 NO_CLUSTER = READY | {"cluster.state": "absent", "images.absent": ["redis:7.2.4-alpine"]}
 BEHIND_THE_API = ("cluster.uid", "api.version", "nodes.unready", "fit.storage", "fit.capacity", "namespace.state",
-                  "namespace.labelled", "release.state", "release.current", "release.missing",
-                  "release.edited", "workloads.unready", "vault.wanting")  # fmt: skip
+                  "namespace.labelled", "release.state", "release.stuck", "release.mode",
+                  "release.current", "release.missing", "release.edited", "workloads.unready",
+                  "vault.wanting")  # fmt: skip
 
 
 def made(play: str, values: dict[str, Any], target: Target | None = None, lost: tuple[str, ...] = ()) -> Plan:
@@ -64,7 +68,7 @@ def test_a_stack_that_is_up_needs_nothing() -> None:
     plan = made("up", READY)
     assert not plan.pending
     assert not plan.refusals
-    assert set(verdicts(plan).values()) == {"done"}
+    assert set(verdicts(plan).values()) == {"done", "skip"}
     assert plan.cluster_uid == "uid-1"
 
 
@@ -81,6 +85,8 @@ def test_from_nothing_the_cluster_is_made_and_the_rest_looked_at_then() -> None:
         "images.build": "done",
         "images.preload": "do",
         "namespace.create": "later",
+        "release.free": "skip",
+        "release.clear": "skip",
         "release.deploy": "later",
         "workloads.ready": "later",
         "vault.auth": "later",
@@ -131,7 +137,9 @@ def test_a_half_made_cluster_is_replaced_and_the_plan_says_so() -> None:
         ({"tools.wanting": ["helm missing (needs 3.13)"]}, "tools.ready", "SFM-TOOL-001"),
         ({"cluster.state": "other"}, "cluster.create", "SFM-KIND-003"),
         ({"cluster.state": "dead"}, "cluster.create", "SFM-KIND-006"),
-        ({"release.state": "pending-upgrade"}, "release.deploy", "SFM-HELM-004"),
+        ({"release.state": "pending-upgrade", "release.stuck": "rollback"}, "release.deploy", "SFM-HELM-004"),
+        ({"release.state": "uninstalling", "release.stuck": "uninstall"}, "release.deploy", "SFM-HELM-004"),
+        ({"release.mode": "prod", "release.current": False}, "release.deploy", "SFM-HELM-010"),
         ({"namespace.state": "Terminating"}, "namespace.create", "SFM-K8S-006"),
         ({"fit.storage": ["premium-rwo"]}, "storage.ready", "SFM-K8S-008"),
         ({"fit.capacity": ["12 GiB of memory are asked for, the nodes have 7.6"]}, "nodes.room", "SFM-K8S-007"),
@@ -167,9 +175,36 @@ def test_a_forbidden_read_refuses_rather_than_installs() -> None:
     assert verdicts(plan)["release.deploy"] == Verdict.REFUSED
 
 
-def test_recover_lets_a_pending_release_be_mended() -> None:
-    plan = made("up", READY | {"release.state": "pending-install"}, Target(recover=True))
-    assert verdicts(plan)["release.deploy"] == "do"
+RECOVER = READY | {"asked.recover": True, "release.current": False}
+
+
+def test_recover_goes_back_to_a_good_revision_and_takes_nothing_away() -> None:
+    plan = made("up", RECOVER | {"release.state": "pending-upgrade", "release.stuck": "rollback"}, Target(recover=True))
+    assert [item.step.id for item in plan.pending][:2] == ["release.free", "release.deploy"]
+    assert not plan.destructive
+
+
+@pytest.mark.parametrize("state", ["pending-install", "uninstalling"])
+def test_recover_says_that_it_takes_away_what_has_no_good_revision(state: str) -> None:
+    facts = RECOVER | {"release.state": state, "release.stuck": "uninstall", "release.mode": ""}
+    plan = made("deploy", facts, Target(recover=True))
+    assert [item.step.id for item in plan.pending][:2] == ["release.clear", "release.deploy"]
+    assert plan.destructive
+    elsewhere = made("deploy", facts, Target(context="gke_prod", recover=True))
+    assert {(item.step.id, item.code) for item in elsewhere.refusals} == {("release.clear", "SFM-CLI-023")}
+
+
+def test_a_reset_that_was_cut_off_in_helm_goes_on() -> None:
+    plan = made("reset", READY | {"cluster.keep": True, "release.state": "uninstalling", "release.stuck": "uninstall"})
+    assert [item.step.id for item in plan.pending] == ["release.remove", "namespace.remove"]
+    assert not plan.refusals
+
+
+def test_another_mode_is_deployed_when_it_is_meant_or_nothing_is_there() -> None:
+    meant = made("up", READY | {"release.mode": "prod", "release.current": False}, Target(change_mode=True))
+    assert verdicts(meant)["release.deploy"] == "do"
+    gone = {"release.state": "absent", "release.mode": "", "namespace.state": "absent"}
+    assert not made("deploy", READY | gone, Target(mode="staging")).refusals
 
 
 def test_recreate_replaces_a_cluster_that_runs_and_says_so() -> None:
@@ -207,11 +242,13 @@ def test_a_foreign_cluster_is_neither_made_nor_filled() -> None:
     facts = READY | {"cluster.kind": False, "cluster.state": "foreign", "release.state": "absent"}
     plan = made("up", facts, Target(context="gke_prod"))
     skipped = {name for name, verdict in verdicts(plan).items() if verdict == "skip"}
-    assert skipped == {"docker.ready", "cluster.remove", "cluster.create", "images.build", "images.preload"}
+    unless_recovering = {"release.free", "release.clear"}
+    about_kind = {"docker.ready", "cluster.remove", "cluster.create", "images.build", "images.preload"}
+    assert skipped == about_kind | unless_recovering
     assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready", "vault.auth"]
 
 
 def test_a_plan_as_json_counts_its_changes() -> None:
     body = made("up", READY | {"release.current": False}).as_dict()
     assert body["changes"] == 3
-    assert {step["verdict"] for step in body["steps"]} == {"done", "do", "later"}
+    assert {step["verdict"] for step in body["steps"]} == {"done", "do", "later", "skip"}
