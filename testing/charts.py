@@ -89,3 +89,42 @@ def containers(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, A
     for where, _, spec in pod_specs(objects):
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             yield where, container
+
+
+SOURCES = {
+    "secret": ("Secret", "secretName"), "secretRef": ("Secret", "name"), "secretKeyRef": ("Secret", "name"),
+    "configMap": ("ConfigMap", "name"), "configMapRef": ("ConfigMap", "name"), "configMapKeyRef": ("ConfigMap", "name"),
+    "persistentVolumeClaim": ("PersistentVolumeClaim", "claimName"),
+}  # fmt: skip
+"""Fields that name an object which a pod needs: its kind, and the field of its name (`name` in a projected volume)."""
+
+
+def references(spec: Object) -> Iterator[tuple[str, str, str]]:
+    """(kind, name, key) of everything that a pod needs to start; the key is empty where any will do."""
+    yield "ServiceAccount", spec.get("serviceAccountName", "default"), ""
+    yield from (("Secret", secret["name"], "") for secret in spec.get("imagePullSecrets", []))
+    volumes = spec.get("volumes", [])
+    sources = [*volumes, *(source for v in volumes for source in v.get("projected", {}).get("sources", []))]
+    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        sources += [*container.get("envFrom", []), *(v.get("valueFrom", {}) for v in container.get("env", []))]
+    for source in sources:
+        for field_, (kind, name) in SOURCES.items():
+            one = source.get(field_, {"optional": True})
+            if not one.get("optional"):
+                keys = [item["key"] for item in one.get("items", [])] or [one.get("key", "")]
+                yield from ((kind, one.get(name) or one["name"], key) for key in keys)
+
+
+def unresolved(objects: list[dict[str, Any]]) -> set[str]:
+    """What pods need and `objects` do not make, each as who: kind/name [key]."""
+    made = {(o["kind"], o["metadata"]["name"]): {*o.get("data", {}), *o.get("stringData", {})} for o in objects}
+    made[("ServiceAccount", "default")] = set()
+    for o in objects:
+        if o["kind"] == "Certificate":
+            made[("Secret", o["spec"]["secretName"])] = {"tls.crt", "tls.key", "ca.crt"}
+    return {
+        f"{where}: {kind}/{name} {key}"
+        for where, _, spec in pod_specs(objects)
+        for kind, name, key in references(spec)
+        if (kind, name) not in made or (key and key not in made[(kind, name)])
+    }

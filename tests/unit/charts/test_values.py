@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from testing.charts import HELM, MODES, ROOT, Refused, containers
+from testing.charts import HELM, MODES, ROOT, Refused, containers, unresolved
 
 COMPONENTS = [d["name"] for d in yaml.safe_load((HELM / "soma-infra" / "Chart.yaml").read_text())["dependencies"]]
 
@@ -181,17 +181,68 @@ EXTERNAL = {
 }
 
 
-@pytest.mark.parametrize("component", COMPONENTS)
-def test_a_component_gives_way_to_an_existing_service(charts, component):
-    external, expected = EXTERNAL[component]
+def elsewhere(component):
+    """Values for which `component` is run elsewhere."""
+    external, _ = EXTERNAL[component]
     values = {component: {"enabled": False, "external": external}}
     if component == "postgres":
         values["pgpool"] = {"enabled": False}
     if component == "prometheus":
         values["grafana"] = {"prometheusUrl": external["url"]}
-    file = charts.folder / f"external-{component}.json"
+    return values
+
+
+def written(charts, name, values):
+    file = charts.folder / f"{name}.json"
     file.write_text(json.dumps(values))
-    objects = charts.render("dev", "-f", str(file))
+    return "-f", str(file)
+
+
+ASKED_OVER_HTTP = ("opa", "vault", "etcd", "prometheus", "grafana")
+
+
+def http_test(charts, objects):
+    """The container that `helm test` asks over HTTP with, and what it asks."""
+    (container,) = charts.one(objects, "Pod", "test-http")["spec"]["containers"]
+    return container, container["command"][-1]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("component", ["", *COMPONENTS])
+def test_whatever_is_run_elsewhere_every_pod_finds_what_it_needs(charts, mode, component):
+    more = {"jaeger": {"enabled": True}, "qdrant": {"enabled": True}} | (elsewhere(component) if component else {})
+    issued = (
+        ("--set", "global.tls.source=cert-manager") if component else ()
+    )  # the chart's own authority takes its time
+    objects = charts.render(mode, *written(charts, f"off-{component}", more), *issued)
+    assert unresolved(objects) == set()
+    container, asked = http_test(charts, objects)
+    here = {o["metadata"]["name"] for o in objects if o["kind"] == "Service"}
+    for name in ASKED_OVER_HTTP:
+        assert (f"//sharedinfra-{name}." in asked) is (f"sharedinfra-{name}" in here), name
+    assert ("/tls/ca.crt" in asked) is ("tls" in [m["name"] for m in container["volumeMounts"]])
+    assert ("https://" in asked) <= ("/tls/ca.crt" in asked)
+
+
+def test_what_asks_over_http_is_opas_image_here_or_not_and_is_gone_when_nothing_is_left_to_ask(charts):
+    values = yaml.safe_load((HELM / "soma-infra" / "values.yaml").read_text())
+    assert values["tests"]["image"] == yaml.safe_load((HELM / "components/opa/values.yaml").read_text())["image"]
+    named = {"opa": {"enabled": False}, "tests": {"image": {"repository": "mirror/opa", "tag": "t"}}}
+    container, _ = http_test(charts, charts.render("dev", *written(charts, "http-image", named)))
+    assert container["image"] == "mirror/opa:t"
+    for mode in ("dev", "staging"):
+        off = written(charts, "no-http", {name: {"enabled": False} for name in ASKED_OVER_HTTP})
+        left = charts.render(mode, *off)
+        assert "sharedinfra-test-http" not in {o["metadata"]["name"] for o in left}
+        assert unresolved(left) == set()
+    tls = charts.render("staging", "--set", "etcd.enabled=false,vault.enabled=false")
+    assert "/tls/ca.crt" not in http_test(charts, tls)[1]
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_component_gives_way_to_an_existing_service(charts, component):
+    _, expected = EXTERNAL[component]
+    objects = charts.render("dev", *written(charts, f"external-{component}", elsewhere(component)))
     names = {o["metadata"]["labels"].get("app.kubernetes.io/name") for o in objects}
     assert component not in names
     ends = charts.one(objects, "ConfigMap", "endpoints")["data"]
