@@ -75,6 +75,7 @@ PROBES: Mapping[str, str] = {
     "etcd": "playbook.actions.servers:etcd",
     "prometheus": "playbook.actions.servers:prometheus",
     "grafana": "playbook.actions.servers:grafana",
+    "app.env": "playbook.wiring.checks:env",
     "app.namespace": "playbook.wiring.checks:namespace",
     "app.settings": "playbook.wiring.checks:settings",
     "app.secrets": "playbook.wiring.checks:secrets",

@@ -14,8 +14,9 @@ from playbook.actions import kube, workloads
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json, Reader
 from playbook.model import Status
+from playbook.target import MODES
 from playbook.trouble import Trouble
-from playbook.wiring import cluster, objects, probe_job
+from playbook.wiring import cluster, facts, objects, probe_job
 from playbook.wiring.application import Application
 from playbook.wiring.reach import Reach
 
@@ -27,6 +28,15 @@ NO_FINALIZERS = '{"metadata":{"finalizers":null}}'
 def reach_of(probe: Probe) -> Reach:
     """The target as the wire-up sees it."""
     return Reach(probe.target, probe.seen.reader)
+
+
+def env(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
+    """The environment that was asked for is this cluster's: what is wanted in another is not what is here."""
+    here = reach_of(probe).endpoints().mode
+    if wrong := facts.env(probe.seen)["app.env.unfit"]:
+        again = f"sfmctl verify APP --env {here}" if here in MODES else ""
+        return Status.FAIL, wrong[0], "SFM-APP-006", again
+    return Status.PASS, here
 
 
 def namespace(probe: Probe, params: Mapping[str, Any]) -> Verdicts:

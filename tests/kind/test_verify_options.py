@@ -60,6 +60,13 @@ def login_taken(app: Wired) -> Iterator[None]:
             connection.execute(f"alter role {LEDGER} login")
 
 
+def test_another_environment_than_the_clusters_is_one_red_row(ledger: Ran, sfmctl: Sfmctl) -> None:
+    ran = run(sfmctl, "verify", LEDGER, "--env", "staging", "--only", "app")
+    red = {name: row["hint"] for name, row in rows(ran).items() if row["status"] in ("fail", "error")}
+    assert (ran.code, list(red)) == (3, ["app.env"])
+    assert red["app.env"].startswith(f"SFM-APP-006: sfmctl verify {LEDGER} --env dev")
+
+
 def test_a_waiver_demotes_to_a_warning_until_its_day_and_junit_tells(
     app: Wired, sfmctl: Sfmctl, tmp_path: Path
 ) -> None:

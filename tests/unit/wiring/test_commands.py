@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from playbook.actions.kube import namespace_labels
 from playbook.model import Status
-from playbook.target import Target
+from playbook.target import ADMITS, Target
 from playbook.trouble import Trouble
 from playbook.wiring import checks
 from playbook.wiring.application import application
@@ -32,6 +33,27 @@ def test_topics_of_another_environment_than_the_clusters_are_not_planned(cluster
     assert app.run([*asked, "-o", "json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["code"], error["message"]) == ("SFM-APP-006", "the shared infrastructure here is dev, not prod")
+
+
+@pytest.mark.parametrize(("env", "first"), [("staging", "fail"), ("dev", "pass")])
+def test_verify_of_another_environment_than_the_clusters_is_one_red_row(cluster, capsys, env, first):
+    api, kubeconfig = cluster
+    api.objects["/version"] = {"gitVersion": "v1.31.0"}
+    labels = namespace_labels(Target()) | {"kubernetes.io/metadata.name": "soma-infra"}
+    infra = {"metadata": {"name": "soma-infra", "labels": labels}, "status": {"phase": "Active"}}
+    shop = {"metadata": {"name": "shop", "labels": {ADMITS: "true"}}, "status": {"phase": "Active"}}
+    api.put("/api/v1/namespaces", infra, shop)
+    asked = ["verify", "shop", "--env", env, "--context", "prod-eu", "--kubeconfig", str(kubeconfig)]
+    app.run([*asked, "--only", "app.pods", "-o", "json"])
+    found = {c["id"]: c for c in json.loads(capsys.readouterr().out)["checks"]}
+    assert found["app.env"]["status"] == first
+    if first == "fail":
+        assert [found[name]["observed"] for name in ("app.namespace", "app.pods")] == ["because of app.env"] * 2
+        assert found["app.env"]["hint"] == (
+            f"SFM-APP-006: sfmctl verify shop --env dev --context prod-eu --kubeconfig {kubeconfig}"
+        )
+    else:
+        assert [found[name]["status"] for name in ("app.namespace", "app.pods")] == ["pass", "pass"]
 
 
 @pytest.mark.parametrize("more", [[], ["--delete-data"]])
