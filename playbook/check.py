@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from playbook import mending
 from playbook.facts import Observer
@@ -25,8 +25,11 @@ from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
 from playbook.trouble import Trouble, Unknown
 
-Verdicts = tuple[Status, str] | tuple[Status, str, str] | tuple[Status, str, str, str]
-"""Status and what was observed; then, where the probe knows better than the book, the code and the mending command."""
+Verdicts = (
+    tuple[Status, str] | tuple[Status, str, str] | tuple[Status, str, str, str] | tuple[Status, str, str, str, int]
+)
+"""Status and what was observed; then, where the probe knows better than the book, the code and the mending command, and
+where it was asked elsewhere, how many milliseconds that took."""
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
 PAUSE_S = 1.0
@@ -94,27 +97,39 @@ def record(
     )  # fmt: skip
 
 
-def attempt(probe: Probe, functions: Functions, spec: CheckSpec) -> tuple[Status, str, str, str, bool]:
-    """One try: status, observed, code, mending command, and whether trying again may help."""
+class Tried(NamedTuple):
+    """One try: what it found, whether trying again may help, and how long it took where that is known better."""
+
+    status: Status
+    observed: str
+    code: str
+    mend: str
+    again: bool
+    took_ms: int | None = None
+
+
+def attempt(probe: Probe, functions: Functions, spec: CheckSpec) -> Tried:
+    """One try."""
     try:
         verdict = functions(spec.probe)(probe, spec.params)
     except Unknown as unknown:
         observed = unknown.what + (f": {unknown.why}" if unknown.why else "")
-        return Status.ERROR, observed, unknown.code, unknown.next_step, unknown.code != "SFM-K8S-003"
+        return Tried(Status.ERROR, observed, unknown.code, unknown.next_step, unknown.code != "SFM-K8S-003")
     except Trouble as trouble:
         observed = trouble.what + (f": {trouble.why}" if trouble.why else "")
-        return Status.FAIL, observed, trouble.code, trouble.next_step, False
+        return Tried(Status.FAIL, observed, trouble.code, trouble.next_step, False)
     except CommandFailed as failed:
-        return Status.ERROR, str(failed), "SFM-TOOL-003", f"run it by hand: {failed.line}", failed.timed_out
+        return Tried(Status.ERROR, str(failed), "SFM-TOOL-003", f"run it by hand: {failed.line}", failed.timed_out)
     except Exception as error:  # noqa: BLE001 - a bug of ours in one check takes no other row and no report with it
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         observed = f"a bug in sfmctl: {type(error).__name__} at {where}: {error}"
-        return Status.ERROR, probe.shell.clean(observed), BUG, "report it with what was observed", False
+        return Tried(Status.ERROR, probe.shell.clean(observed), BUG, "report it with what was observed", False)
     status, observed = verdict[0], verdict[1]
     code = verdict[2] if len(verdict) > 2 else spec.hint
     mend = verdict[3] if len(verdict) > 3 else ""
-    return status, observed, code or spec.hint, mend, status is Status.FAIL
+    took_ms = verdict[4] if len(verdict) > 4 else None
+    return Tried(status, observed, code or spec.hint, mend, status is Status.FAIL, took_ms)
 
 
 def run_one(probe: Probe, functions: Functions, spec: CheckSpec, deadline: float) -> Check:
@@ -123,10 +138,11 @@ def run_one(probe: Probe, functions: Functions, spec: CheckSpec, deadline: float
     attempts = 0
     while True:
         attempts += 1
-        status, observed, code, mend, again = attempt(probe, functions, spec)
+        status, observed, code, mend, again, took_ms = attempt(probe, functions, spec)
         over = time.monotonic() + PAUSE_S >= min(deadline, started + spec.timeout_s * spec.attempts)
         if status in (Status.PASS, Status.WARN, Status.SKIP) or not again or attempts >= spec.attempts or over:
-            return record(probe, spec, status, observed, code, mend, started, attempts)
+            found = record(probe, spec, status, observed, code, mend, started, attempts)
+            return found if took_ms is None else replace(found, duration_ms=took_ms)
         time.sleep(PAUSE_S)
 
 

@@ -27,6 +27,7 @@ class Api(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str]] = []
         self.answer: tuple[int, Json | bytes] = (200, {"kind": "Status"})
         self.objects: dict[str, Json] = {}
+        self.refused: set[str] = set()
         self.ill: dict[str, int] = {}
 
     @property
@@ -46,6 +47,8 @@ class Api(ThreadingHTTPServer):
         at = urlsplit(path)
         if at.path in self.ill:
             return self.ill[at.path], {"message": "the server is currently unable to handle the request"}
+        if at.path in self.refused:
+            return 403, {"errors": ["permission denied"], "message": "permission denied"}
         if at.path in self.objects:
             return 200, self.objects[at.path]
         labels = dict(pair.split("=") for pair in parse_qs(at.query).get("labelSelector", [""])[0].split(",") if pair)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import contextlib
 import socketserver
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BufferedIOBase
 
+
+class Refusal(str):
+    """An error as a node words it, such as `NOPERM …`."""
+
+
 Answer = str | int | list["Answer"]
+Answers = Mapping[str, Answer] | Callable[[str], Answer]
 
 
 def worded(answer: Answer) -> bytes:
-    """An answer as it is sent: a word, a number or a list of them."""
+    """An answer as it is sent: a word, a number or a list of them, or a refusal."""
+    if isinstance(answer, Refusal):
+        return b"-%s\r\n" % str(answer).encode()
     if isinstance(answer, list):
         return b"*%d\r\n" % len(answer) + b"".join(map(worded, answer))
     if isinstance(answer, int):
@@ -29,9 +37,10 @@ def heard(stream: BufferedIOBase) -> list[str]:
 class Node(socketserver.ThreadingTCPServer):
     """Answers a command with what `answers` has for its words, and everything else with OK; keeps what was said."""
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, answers: Answers) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.said = dict(answers), list[str]()
+        self.answer = (lambda said: answers.get(said, "OK")) if isinstance(answers, Mapping) else answers
+        self.said = list[str]()
 
     @property
     def port(self) -> int:
@@ -49,11 +58,11 @@ class Handler(socketserver.StreamRequestHandler):
         while words := heard(self.rfile):
             said = " ".join(words)
             self.server.said.append(said)
-            self.wfile.write(worded(self.server.answers.get(said, "OK")))
+            self.wfile.write(worded(self.server.answer(said)))
 
 
 @contextlib.contextmanager
-def serving(answers: Mapping[str, Answer]) -> Iterator[Node]:
+def serving(answers: Answers) -> Iterator[Node]:
     """The server, for as long as a test needs it."""
     with Node(answers) as node:
         thread = threading.Thread(target=node.serve_forever, args=(0.02,))

@@ -1,25 +1,31 @@
 """Asks every server an application's question, from inside the cluster: what its verification Job runs.
 
 It has exactly what a pod of the application has (its ServiceAccount's token, its runtime Secret and its settings as
-environment), so a pass here is a pass there. Checks run side by side; one JSON line says how each came out. A value of
-a secret is never written: what servers say is searched for them first.
+environment), so a pass here is a pass there. Checks run side by side; one JSON line says how each came out, as soon as
+it has, so that a server that hangs keeps no other's answer back. A value of a secret is never written: what servers say
+is searched for them first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 PASS, FAIL = "pass", "fail"
 TOKEN = Path("/var/run/secrets/vault/token")
 ATTEMPT_S = 8
+"""How long one question to a server may take."""
+CHECK_S = 20.0
+"""How long all questions of one check may."""
 SECRET_NAMES = ("POSTGRES_PASSWORD", "POSTGRES_DSN", "REDIS_PASSWORD", "KAFKA_SASL_PASSWORD")
 
 Env = Mapping[str, str]
@@ -27,13 +33,33 @@ Found = tuple[str, str, str]
 """Status, what was observed, and the code where it failed."""
 
 
+SCRATCH = "sfmctl_verify_"
+STALE_S = 600
+"""How old a scratch table is that nobody will drop any more: its Job was ended first."""
+
+
+def _drop_stale(connection: Any, now_s: int) -> None:
+    """Drop what killed Jobs have left; a table's name says when it was made."""
+    mine = "select tablename from pg_tables where tableowner = current_user and tablename ~ %s"
+    for (name,) in connection.execute(mine, [f"^{SCRATCH}[0-9a-f]{{8}}_[0-9a-f]{{8}}$"]).fetchall():
+        if int(name.split("_")[2], 16) < now_s - STALE_S:
+            connection.execute(f"drop table if exists {name}")
+    connection.commit()
+
+
 def _written_and_read(connection: Any) -> tuple[Any, ...] | None:
     """Commit a row to a table of its own (another check of the application may be under way), read it, drop all."""
-    table = f"sfmctl_verify_{secrets.token_hex(8)}"
+    now_s = int(time.time())
+    _drop_stale(connection, now_s)
+    table = f"{SCRATCH}{now_s:08x}_{secrets.token_hex(4)}"
     connection.execute(f"create table {table} as select 1 as one")
     connection.commit()
-    back: tuple[Any, ...] | None = connection.execute(f"table {table}").fetchone()
-    connection.execute(f"drop table {table}")
+    try:
+        back: tuple[Any, ...] | None = connection.execute(f"table {table}").fetchone()
+    finally:
+        connection.rollback()
+        connection.execute(f"drop table {table}")
+        connection.commit()
     return back
 
 
@@ -43,7 +69,10 @@ def database(env: Env, asked: Mapping[str, Any]) -> Found:
 
     app = asked["app"]
     try:
-        with psycopg.connect(env["POSTGRES_DSN"], connect_timeout=ATTEMPT_S) as connection:
+        with psycopg.connect(
+            env["POSTGRES_DSN"], connect_timeout=ATTEMPT_S, tcp_user_timeout=ATTEMPT_S * 1000
+        ) as connection:
+            connection.execute("select set_config('statement_timeout', %s, false)", [f"{ATTEMPT_S}s"])
             row = connection.execute("select 1, current_user::text, current_database()::text").fetchone()
             if row != (1, app, app):
                 return FAIL, f"logged in as {row and row[1:]}, wanted role and database {app}", "SFM-DB-003"
@@ -54,6 +83,8 @@ def database(env: Env, asked: Mapping[str, Any]) -> Found:
             back = _written_and_read(connection)
         if back != (1,):
             return FAIL, "a committed row was not read back", "SFM-DB-006"
+    except psycopg.errors.QueryCanceled:
+        return FAIL, f"a statement took longer than {ATTEMPT_S} s", "SFM-DB-006"
     except psycopg.OperationalError as error:
         said = str(error)
         if "not permitted to log in" in said:
@@ -172,8 +203,8 @@ def kafka(env: Env, asked: Mapping[str, Any]) -> Found:
 
 
 def vault(env: Env, asked: Mapping[str, Any]) -> Found:
-    """A login with the ServiceAccount's own token, the application's path, the token's time to live, and that another
-    application's path is denied."""
+    """A login with the ServiceAccount's own token, the application's path, the token's time to live, and that the paths
+    of other applications are denied."""
     import hvac
     import requests
 
@@ -189,28 +220,38 @@ def vault(env: Env, asked: Mapping[str, Any]) -> Found:
         ) as error:
             return FAIL, f"Vault refuses the login with role {env['VAULT_ROLE']}: {error.text or error}", "SFM-VLT-016"
         try:
-            kept = client.secrets.kv.v2.read_secret_version(path, raise_on_deleted_version=True)["data"]["data"]
-        except hvac.exceptions.Forbidden:
-            return FAIL, f"the policy does not let {asked['app']} read secret/{path}", "SFM-VLT-017"
-        except hvac.exceptions.InvalidPath:
-            return FAIL, f"there is nothing at secret/{path}", "SFM-VLT-015"
-        ttl_s = int(client.auth.token.lookup_self()["data"]["ttl"])
-        if not kept or ttl_s <= 0:
-            return FAIL, f"{len(kept)} keys, token ttl {ttl_s} s", "SFM-VLT-015"
-        try:
-            client.secrets.kv.v2.read_secret_version(asked["other_path"], raise_on_deleted_version=True)
-        except hvac.exceptions.Forbidden:
-            client.auth.token.revoke_self()
-            return (
-                PASS,
-                f"{len(kept)} keys at secret/{path}, token ttl {ttl_s} s; secret/{asked['other_path']} is denied",
-                "",
-            )
-        except hvac.exceptions.InvalidPath:
-            pass
-        return FAIL, f"secret/{asked['other_path']} is not denied", "SFM-VLT-018"
+            return _own_and_no_other(client, path, asked)
+        finally:
+            with contextlib.suppress(hvac.exceptions.VaultError, requests.RequestException):
+                client.auth.token.revoke_self()
     except (hvac.exceptions.VaultError, requests.RequestException) as error:
         return FAIL, str(error), "SFM-VLT-002"
+
+
+def _own_and_no_other(client: Any, path: str, asked: Mapping[str, Any]) -> Found:
+    """What a client that is logged in may read: the application's own path, and none of the others."""
+    import hvac
+
+    try:
+        kept = client.secrets.kv.v2.read_secret_version(path, raise_on_deleted_version=True)["data"]["data"]
+    except hvac.exceptions.Forbidden:
+        return FAIL, f"the policy does not let {asked['app']} read secret/{path}", "SFM-VLT-017"
+    except hvac.exceptions.InvalidPath:
+        return FAIL, f"there is nothing at secret/{path}", "SFM-VLT-015"
+    ttl_s = int(client.auth.token.lookup_self()["data"]["ttl"])
+    if not kept or ttl_s <= 0:
+        return FAIL, f"{len(kept)} keys, token ttl {ttl_s} s", "SFM-VLT-015"
+    for other in asked["other_paths"]:
+        try:
+            client.secrets.kv.v2.read_secret_version(other, raise_on_deleted_version=True)
+        except hvac.exceptions.Forbidden:
+            continue
+        except hvac.exceptions.InvalidPath:
+            pass  # nothing is there, and that could be seen
+        return FAIL, f"secret/{other} is not denied", "SFM-VLT-018"
+    first, *more = asked["other_paths"]
+    denied = f"secret/{first}" + (f" and the paths of {len(more)} other applications" if more else "")
+    return PASS, f"{len(kept)} keys at secret/{path}, token ttl {ttl_s} s; denied: {denied}", ""
 
 
 CHECKS: Mapping[str, Callable[[Env, Mapping[str, Any]], Found]] = {
@@ -239,13 +280,34 @@ def asked_one(name: str, env: Env, asked: Mapping[str, Any]) -> dict[str, Any]:
             "ms": round((time.monotonic() - started) * 1000)}  # fmt: skip
 
 
+def told(asked: Mapping[str, Any], env: Env, limit_s: float = CHECK_S) -> Iterator[dict[str, Any]]:
+    """The record of each check as soon as it is there; one still open after `limit_s` is an error of that check."""
+    records: SimpleQueue[dict[str, Any]] = SimpleQueue()
+
+    def ask(name: str) -> None:
+        records.put({"check": name, **asked_one(name, env, asked)})
+
+    for name in asked["checks"]:
+        threading.Thread(target=ask, args=(name,), daemon=True).start()
+    missing, until = list(asked["checks"]), time.monotonic() + limit_s
+    while missing:
+        try:
+            record = records.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            break
+        missing.remove(record["check"])
+        yield record
+    for name in missing:
+        yield {"check": name, "status": "error", "observed": f"no answer within {limit_s:g} s", "code": "SFM-APP-014",
+               "ms": round(limit_s * 1000)}  # fmt: skip
+
+
 def main() -> int:
-    """Run the checks that SFMCTL_ASKED names and write their records as one JSON line."""
-    asked = json.loads(os.environ["SFMCTL_ASKED"])
-    with ThreadPoolExecutor(max_workers=len(CHECKS)) as pool:
-        futures = {name: pool.submit(asked_one, name, os.environ, asked) for name in asked["checks"]}
-        records = {name: future.result() for name, future in futures.items()}
-    sys.stdout.write(json.dumps({"checks": records}) + "\n")
+    """Run the checks that SFMCTL_ASKED names; one JSON line each, and a last one with how long all of it took."""
+    started = time.monotonic()
+    for record in told(json.loads(os.environ["SFMCTL_ASKED"]), os.environ):
+        print(json.dumps(record), flush=True)  # noqa: T201 - the log is the answer
+    print(json.dumps({"asked_ms": round((time.monotonic() - started) * 1000)}), flush=True)  # noqa: T201
     return 0
 
 

@@ -170,28 +170,24 @@ def owned_by(one: Json, kind: str) -> str:
 def inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """That the Job in the application's place runs and answers; what it found is told by the rows that need this."""
     found = answers(probe)
-    slowest = max(found, key=lambda name: int(found[name]["ms"]))
-    return Status.PASS, (
-        f"asked {', '.join(found)} as {reach_of(probe).app.account}; slowest: {slowest} {found[slowest]['ms']} ms"
-    )
+    slowest, one = max(found.records.items(), key=lambda named: int(named[1]["ms"]))
+    took = f"{found.start_ms / 1000:.1f} s until its pod could ask, {found.asked_ms / 1000:.1f} s to ask"
+    asked = f"asked {', '.join(found.records)} as {reach_of(probe).app.account}"
+    return Status.PASS, f"{asked}; {took} (slowest: {slowest} {one['ms']} ms)"
 
 
-def answers(probe: Probe) -> Mapping[str, Any]:
-    """The Job's records, asked once a run, also when it gave none."""
+def answers(probe: Probe) -> probe_job.Answers:
+    """What the Job found, asked once a run."""
     with probe.lock:
         if ANSWERS not in probe.kept:
-            try:
-                probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
-            except Trouble as trouble:
-                probe.kept[ANSWERS] = trouble
-        found: Mapping[str, Any] | Trouble = probe.kept[ANSWERS]
-    if isinstance(found, Trouble):
-        raise found
+            probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
+        found: probe_job.Answers = probe.kept[ANSWERS]
     return found
 
 
 def found_inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """One line of the Job's answer: `params.ask` names it. What is wrong in another's Kafka is not ours to mend."""
-    one = answers(probe)[params["ask"]]
+    one = answers(probe).records[params["ask"]]
     foreign = params["ask"] == "kafka" and reach_of(probe).endpoints().elsewhere("kafka")
-    return Status(one["status"]), one["observed"], "SFM-KAF-014" if foreign else one["code"]
+    code = "SFM-KAF-014" if foreign else str(one["code"])
+    return Status(one["status"]), str(one["observed"]), code, "", int(one["ms"])

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from playbook.kube import Json, Reader, Writer
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring import objects
-from playbook.wiring.application import Application
+from playbook.wiring.application import NAME, Application
 from playbook.wiring.endpoints import NAME as ENDPOINTS
 from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.secrets import Sealed
@@ -71,8 +71,19 @@ def namespace_wanting(reader: Reader, app: Application) -> list[str]:
 
 def owner_of(reader: Reader, namespace: str) -> str:
     """The application that is wired into the namespace; empty when none is. Its store and settings have fixed names."""
-    found = reader.get(f"/api/v1/namespaces/{namespace}/configmaps/{ENDPOINTS}")
-    return str(((found or {}).get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/part-of", ""))
+    return part_of(reader.get(f"/api/v1/namespaces/{namespace}/configmaps/{ENDPOINTS}"))
+
+
+def wired(reader: Reader, besides: Application) -> list[str]:
+    """The names of the other applications that are wired into this cluster."""
+    chosen = {"labelSelector": "app.kubernetes.io/managed-by=sfmctl", "fieldSelector": f"metadata.name={ENDPOINTS}"}
+    names = {part_of(one) for one in reader.items("/api/v1/configmaps", **chosen)}
+    return sorted(name for name in names if NAME.fullmatch(name) and name != besides.name)
+
+
+def part_of(one: Json | None) -> str:
+    """The application that an object of a wire-up belongs to; empty when it says none."""
+    return str(((one or {}).get("metadata", {}).get("labels") or {}).get("app.kubernetes.io/part-of", ""))
 
 
 def namespace_admitted(reader: Reader, app: Application) -> list[str]:

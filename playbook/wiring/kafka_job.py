@@ -23,7 +23,7 @@ from playbook.wiring.topics import TopicChange
 ADMINISTERS = "soma.sh/infra-client"
 """The label that admits a pod of the infra namespace to the administrators' listener."""
 WHAT = "the Job that administers Kafka"
-DEADLINE_S = 90
+RUN_S = 90
 KEPT_S = 300
 """How long an ended Job stays when this program died and could not take it away."""
 
@@ -68,7 +68,7 @@ def described(reach: Reach) -> Job:
     name = named(f"sfmctl-kafka-{reach.app.name[:30].rstrip('-')}")
     labels = {"app.kubernetes.io/managed-by": "sfmctl", "app.kubernetes.io/name": "sfmctl", ADMINISTERS: "true"}
     return Job(
-        name, reach.target.namespace, kafka_admin.__name__, labels, DEADLINE_S, KEPT_S,
+        name, reach.target.namespace, kafka_admin.__name__, labels, RUN_S, KEPT_S,
         arguments=["/request/request.json"],
         pod={"volumes": [{"name": "request", "secret": {"secretName": name, "defaultMode": 0o440}}]},
         container={"volumeMounts": [{"name": "request", "mountPath": "/request", "readOnly": True}]},
@@ -90,17 +90,18 @@ def run(reach: Reach, writer: Writer, at: Endpoints, request: Json, left_s: Call
             }
             writer.apply(secret, body)
             return done(job.said(writer, one, left_s, WHAT))
+    except job.Late as late:
+        raise Trouble("SFM-APP-010", str(late), why=late.why) from late
     finally:
         writer.delete(secret)
 
 
-def done(text: str | None) -> list[str]:
+def done(text: str) -> list[str]:
     """What the Job says it did."""
-    if text is None:
-        raise Trouble("SFM-APP-010", f"{WHAT} did not end in time")
-    said = job.answer(text, "done", "error")
-    if said is None:
+    found = job.answers(text, "done", "error")
+    if not found:
         raise Unknown("SFM-APP-011", f"{WHAT} ended without an answer", why=job.tail(text))
+    said = found[-1]
     if "error" in said:
         code = str(said.get("code", "SFM-KAF-010"))
         what = f"{WHAT} had no answer" if code == kafka_admin.SILENT_CODE else "Kafka refused a change"

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from playbook.kube import Writer
-from playbook.wiring import kafka_job, objects, postgres, redis, vault
+from playbook.wiring import access, cluster, kafka_job, objects, postgres, redis, vault
+from playbook.wiring.application import application
 from playbook.wiring.secrets import Sealed
 from testing.terminal import typed
 from testing.wired import Wired
@@ -88,6 +89,15 @@ def policy_for_another_path(scene: Scene) -> None:
     with scene.vault() as client:
         other = 'path "secret/data/shared-infra/elsewhere/dev" { capabilities = ["read"] }'
         client.sys.create_or_update_acl_policy(APP, other)
+
+
+def policy_that_reaches_a_neighbour(scene: Scene) -> None:
+    """The own path and that of one other application, which is wired into the cluster."""
+    neighbour = application("neighbour", "dev")
+    cluster.apply(scene.api, objects.namespace(neighbour), *objects.settings(neighbour, scene.app.at))
+    both = f'{access.policy(scene.app.app)}path "secret/data/shared-infra/neighbour/*" {{ capabilities = ["read"] }}'
+    with scene.vault() as client:
+        client.sys.create_or_update_acl_policy(APP, both)
 
 
 def role_of_another_account(scene: Scene) -> None:
@@ -252,6 +262,9 @@ FAULTS = [
     Fault(label_removed, "app.namespace", "SFM-APP-007", objects.ADMITS),
     Fault(secret_key_emptied, "app.secrets", "SFM-ESO-003", "REDIS_PASSWORD missing or empty"),
     Fault(policy_for_another_path, "app.vault", "SFM-VLT-017", f"secret/shared-infra/{APP}/dev"),
+    Fault(
+        policy_that_reaches_a_neighbour, "app.vault", "SFM-VLT-018", "secret/shared-infra/neighbour/dev is not denied"
+    ),
     Fault(role_of_another_account, "app.vault", "SFM-VLT-016", f"role {APP}"),
     Fault(store_that_is_not_there, "app.secrets", "SFM-ESO-003", "secretStoreRef"),
     Fault(role_without_login, "app.database", "SFM-DB-004", "may not log in"),
@@ -272,7 +285,9 @@ FAULTS = [
 @pytest.fixture
 def scene(ledger: Ran) -> Iterator[Scene]:
     with Wired.on(CONTEXT, APP) as app:
-        yield Scene(app)
+        made = Scene(app)
+        yield made
+        made.api.delete("/api/v1/namespaces/neighbour")
 
 
 def verify(sfmctl: Sfmctl, *more: str) -> tuple[Ran, dict[str, Row]]:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import datetime
 import json
+from dataclasses import replace
 
 import pytest
 
 from playbook import bundle, waivers
+from playbook.check import Probe, run
+from playbook.facts import Observer
 from playbook.incluster import app_probe
 from playbook.load import packaged
 from playbook.model import Check, Status
+from playbook.shell import Shell
+from playbook.target import Target
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring import checks, probe_job
 from playbook.wiring.application import application
 from playbook.wiring.endpoints import Endpoints
+from testing.api import serving
 from tests.unit.wiring.conftest import DEV
 
 APP = application("shop", "dev")
@@ -28,10 +34,11 @@ def check(check_id: str, status: Status = Status.FAIL) -> Check:
 
 
 def test_the_question_names_topics_and_another_path_and_holds_no_secret():
-    asked = probe_job.question(APP, AT)
+    asked = probe_job.question(APP, AT, ["billing", "orders"])
     assert asked["topics"]["shop.events"] == {"partitions": 3, "replicas": 1}
-    assert asked["other_path"] != APP.secret_path
-    assert asked["other_path"].endswith("/dev")
+    nobody, *wired = asked["other_paths"]
+    assert nobody.endswith("/dev") and nobody != APP.secret_path
+    assert wired == ["shared-infra/billing/dev", "shared-infra/orders/dev"]
     assert not any("password" in key.lower() for key in json.dumps(asked).split('"'))
 
 
@@ -94,9 +101,36 @@ def test_a_missing_setting_is_a_failure_of_the_settings_not_a_crash():
 
 def test_a_job_without_an_answer_is_undetermined():
     with pytest.raises(Unknown) as caught:
-        probe_job.records("Traceback (most recent call last):\nImportError: no\n")
+        probe_job.answered("Traceback (most recent call last):\nImportError: no\n", 1000)
     assert caught.value.code == "SFM-APP-013"
-    assert probe_job.records('warning\n{"checks": {"redis": {"status": "pass"}}}\n')["redis"]["status"] == "pass"
+
+
+def test_the_jobs_lines_are_found_among_the_clients_own_and_what_has_none_is_undetermined_alone():
+    line = '{"check": "redis", "status": "pass", "observed": "PONG", "code": "", "ms": 40}'
+    found = probe_job.answered(f'%6|1.2|BGQUEUE| purging\n{line}\n{{"asked_ms": 300}}\n', 2000)
+    assert (found.start_ms, found.asked_ms) == (1700, 300)
+    assert found.records["redis"]["status"] == "pass"
+    assert {r["status"] for name, r in found.records.items() if name != "redis"} == {"error"}
+    assert set(found.records) == set(probe_job.ASKED)
+
+
+def test_each_row_of_the_job_tells_its_own_time_and_the_jobs_row_what_it_waited_for(tmp_path):
+    took = {"database": 350, "redis": 40, "kafka": 900, "vault": 120}
+    records = {name: {"status": "pass", "observed": "well", "code": "", "ms": ms} for name, ms in took.items()}
+    functions = {"app.inside": checks.inside, "app.asked": checks.found_inside}
+    book, shell = packaged(), Shell()
+    specs = [replace(spec, needs=()) for spec in book.checks.values() if spec.probe in functions]
+    with serving(tmp_path / "kubeconfig", "kind-soma") as api:
+        api.put(
+            "/api/v1/namespaces/soma-infra/configmaps", {"metadata": {"name": "sharedinfra-endpoints"}, "data": DEV}
+        )
+        target = Target(app=APP, kubeconfig=tmp_path / "kubeconfig")
+        kept = {checks.ANSWERS: probe_job.Answers(records, 3100, 950)}
+        probe = Probe(target, book, Observer(target, book), shell, kept=kept)
+        rows = {row.id: row for row in run(probe, specs, lambda name: functions[name], timeout_s=10)}
+        probe.close()
+    assert {name: rows[f"app.{name}"].duration_ms for name in took} == took
+    assert rows["app.inside"].observed.endswith("3.1 s until its pod could ask, 0.9 s to ask (slowest: kafka 900 ms)")
 
 
 def test_a_sync_is_late_only_after_its_refresh_and_grace():

@@ -77,7 +77,11 @@ def test_both_jobs_are_what_pod_security_restricted_admits(staging):
         made = job.manifest(reach, one)
         pod = made["spec"]["template"]["spec"]
         [container] = pod["containers"]
-        assert made["spec"]["backoffLimit"] == 0 and made["spec"]["activeDeadlineSeconds"] <= 90
+        assert made["spec"]["backoffLimit"] == 0
+        assert made["spec"]["activeDeadlineSeconds"] == job.START_S + one.run_s <= 300
+        assert container["resources"]["limits"] == {"cpu": "1", "memory": "256Mi"}
+        marks = made["spec"]["template"]["metadata"]
+        assert marks["labels"]["sidecar.istio.io/inject"] == marks["annotations"]["sidecar.istio.io/inject"] == "false"
         assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["seccompProfile"]
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
