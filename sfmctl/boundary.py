@@ -21,6 +21,8 @@ from sfmctl.codes import C
 from sfmctl.exits import Exit
 from sfmctl.fault import Fault
 
+SHOWN_CHARS = 200
+
 
 def crash_log(error: BaseException) -> Path:
     """Write the traceback of a bug of ours to a file that only this user can read, and return its path."""
@@ -70,11 +72,38 @@ def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -
 
         return report(as_fault(trouble), choice)
     except Exception as error:  # noqa: BLE001 - the one boundary: everything unknown is a bug of ours
-        path = crash_log(error)
-        return report(
-            C.BUG.fault(f"a bug in sfmctl: {type(error).__name__}", next_step=f"report it with {path}"),
-            choice,
-        )
+        return report(unforeseen(error), choice)
+
+
+def unforeseen(error: Exception) -> Fault:
+    """What no command raises on purpose: text that the daemon's protocol cannot carry, or a bug with its crash log."""
+    if isinstance(error, UnicodeEncodeError) and _surrogates(error):
+        return not_utf8()
+    return C.BUG.fault(f"a bug in sfmctl: {type(error).__name__}", next_step=f"report it with {crash_log(error)}")
+
+
+def _surrogates(error: UnicodeEncodeError) -> bool:
+    """Whether the text holds bytes of an argument or a variable that are no UTF-8: Python carries them as these."""
+    return all("\ud800" <= c <= "\udfff" for c in error.object[error.start : error.end])
+
+
+def not_utf8() -> Fault:
+    """A word of the command line, or the name of a variable (its value may be a secret), that is no text."""
+    words = [word for word in sys.argv[1:] if not _carried(word)]
+    names = [f"the value of {name}" for name, value in os.environ.items() if not _carried(value)]
+    return C.USAGE.fault(f"not UTF-8 text: {', '.join([*map(_shown, words), *names])[:SHOWN_CHARS]}")
+
+
+def _carried(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(word: str) -> str:
+    return os.fsencode(word).decode("utf-8", "backslashreplace")
 
 
 def left_by_the_reader() -> int:

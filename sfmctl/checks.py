@@ -26,7 +26,7 @@ def check_tables(checks: Sequence[Check]) -> list[object]:
                render.Column("ms", right=True)]  # fmt: skip
     rows = [
         (Text(c.status.value, style=STYLES[c.status.value]), c.id, c.criterion,
-         c.observed + (f"\n→ {c.hint}" if c.hint else ""), c.duration_ms)
+         render.lines(c.observed + (f"\n→ {c.hint}" if c.hint else "")), c.duration_ms)
         for c in checks
     ]  # fmt: skip
     return [render.table(columns, rows), summary(checks)]

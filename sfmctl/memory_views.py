@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfmctl import quantities, records
-from sfmctl.render import Column, table
+from sfmctl.render import Column, printable, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -144,7 +144,7 @@ def memory_cell(hit: pb.Hit) -> object:
     from rich.text import Text
 
     said = snippet(hit.payload, hit.content_type)
-    return Text.assemble(said, " " if said else "", (hit.id, "dim"))
+    return Text.assemble(said, " " if said else "", (printable(hit.id), "dim"))
 
 
 def memory_fields(memory: pb.Memory) -> dict[str, Any]:

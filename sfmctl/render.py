@@ -1,10 +1,15 @@
-"""The only printer: results to stdout as a table, short lines or one JSON document; everything else to stderr."""
+"""The only printer: results to stdout as a table, short lines or one JSON document; everything else to stderr.
+
+Ids, kinds and texts are other people's words: nothing of them reaches a terminal that it would act on or hide.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,10 +22,14 @@ from sfmctl.fault import Fault
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 SCHEMA_VERSION = 1
 PLAIN_WIDTH = 100
 """Columns of a table that is written to a file or pipe, where no terminal says how wide it is."""
+
+_UNSEEN = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff]")
+"""What JSON lets stand: C1 control codes, marks of direction, and halves of a pair (bytes that are no UTF-8)."""
 
 
 class Output(StrEnum):
@@ -75,16 +84,41 @@ def stderr() -> Console:
     return _console(sys.stderr)
 
 
+def printable(text: str) -> str:
+    """One line in which all is seen: what a terminal would act on or hide is an escape, `\\n`, `\\x1b`, `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or unicodedata.category(c) == "Zs" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def lines(text: str) -> Text:
+    """A cell or part of several lines, each printable and taken literally."""
+    from rich.text import Text
+
+    return Text(_lines(text))
+
+
+def json_text(body: Any, indent: int | None = None) -> str:
+    """JSON that reads well, with escapes for what a terminal would act on and for what is no UTF-8 in a file's name."""
+    text = json.dumps(body, indent=indent, ensure_ascii=False)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def document(kind: str, body: Mapping[str, Any]) -> None:
     """Write exactly one JSON document: `{"schemaVersion": 1, "kind": kind, **body}`."""
-    json.dump({"schemaVersion": SCHEMA_VERSION, "kind": kind, **body}, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(json_text({"schemaVersion": SCHEMA_VERSION, "kind": kind, **body}, indent=2) + "\n")
 
 
 def short(rows: Iterable[Sequence[object]]) -> None:
     """Write one line per record, its fields separated by tabs, without decoration."""
     for row in rows:
-        sys.stdout.write("\t".join(str(cell).replace("\t", " ").replace("\n", " ") for cell in row) + "\n")
+        sys.stdout.write("\t".join(printable(str(cell)) for cell in row) + "\n")
 
 
 class Paste(str):
@@ -106,12 +140,18 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, title: str = "") -> Table:
-    """A table that fits the terminal: numbers to the right, long text wrapped, cells taken literally."""
+    """A table that fits the terminal: numbers to the right, long text wrapped, all literal and printable."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False, show_edge=False)
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=lines(title) if title else None,
+        title_justify="left",
+        pad_edge=False,
+        show_edge=False,
+    )
     for column in columns:
         made.add_column(
             column.title,
@@ -122,7 +162,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, title:
             ratio=column.ratio,
         )
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
     return made
 
 
@@ -145,7 +185,7 @@ def result(
             if isinstance(part, Paste):
                 sys.stdout.write(part + "\n")
             else:
-                console.print(part)
+                console.print(lines(part) if isinstance(part, str) else part)
 
 
 def ask(question: str) -> str:
@@ -157,17 +197,17 @@ def ask(question: str) -> str:
 
 def note(text: str) -> None:
     """One line for people on stderr: progress, a hint, a warning."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(_lines(text) + "\n")
 
 
 def fault(error: Fault) -> None:
     """Print a fault to stderr: what, why, next, code."""
-    lines = [f"error: {error.what}  [{error.code}]"]
+    said = [f"error: {error.what}  [{error.code}]"]
     if error.why:
-        lines.append(f"  why:  {error.why}")
+        said.append(f"  why:  {error.why}")
     if error.next_step:
-        lines.append(f"  next: {error.next_step}")
-    sys.stderr.write("\n".join(lines) + "\n")
+        said.append(f"  next: {error.next_step}")
+    sys.stderr.write(_lines("\n".join(said)) + "\n")
 
 
 def fault_fields(error: Fault) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def _message(record: dict[str, Any], words: str, payload: str, vector: str) -> p
         given.setdefault("content_type", records.TEXT_TYPE)
     try:
         made = records.to_input({**given, "payload_text": "" if payload else words})
+    except UnicodeEncodeError:
+        raise
     except ValueError as error:
         raise C.USAGE.fault(str(error)) from error
     if payload:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +67,7 @@ def _document(changes: Iterable[pb.Change], link: Link) -> int:
     begun, fault, code = False, None, Exit.OK
     try:
         for change in changes:
-            sys.stdout.write((",\n" if begun else HEAD) + json.dumps(_fields(change), ensure_ascii=False))
+            sys.stdout.write((",\n" if begun else HEAD) + render.json_text(_fields(change)))
             sys.stdout.flush()
             begun = True
     except KeyboardInterrupt:
@@ -86,7 +85,7 @@ def _document(changes: Iterable[pb.Change], link: Link) -> int:
 
 
 def _end(fault: Fault | None) -> str:
-    return "\n]}\n" if fault is None else f'\n], "error": {json.dumps(render.fault_fields(fault))}}}\n'
+    return "\n]}\n" if fault is None else f'\n], "error": {render.json_text(render.fault_fields(fault))}}}\n'
 
 
 def _line(change: pb.Change, output: render.Output) -> None:
@@ -95,5 +94,6 @@ def _line(change: pb.Change, output: render.Output) -> None:
     else:
         said = memory_views.snippet(change.payload, "", 60) if change.payload else change.detail_json[:60]
         at = quantities.moment(change.at_s)
-        sys.stdout.write(f"{change.seq:>8}  {at}  {change.op:<10} {change.id} v{change.version}  {said}\n")
+        line = f"{change.seq:>8}  {at}  {change.op:<10} {change.id} v{change.version}  {said}"
+        sys.stdout.write(render.printable(line) + "\n")
     sys.stdout.flush()

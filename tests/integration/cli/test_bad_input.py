@@ -154,3 +154,59 @@ def test_a_payload_over_the_limit(cli: Cli, tmp_path: Path) -> None:
     done = cli("memory", "store", "x", "--payload", str(tmp_path / "large"), "--content-type", "text/plain",
                "-n", "texts", code=7)  # fmt: skip
     assert "SFM-MEM-005" in done.err
+
+
+BYTES = "ab\udcff"
+"""An argument whose last byte is 0xff, as Python hands it over."""
+NO_TEXT = {
+    "recall": ["recall", BYTES], "explain": ["explain", BYTES, "there"], "get": ["get", BYTES],
+    "store": ["store", BYTES], "store --metadata": ["store", "x", "--metadata", f"a={BYTES}"],
+    "delete": ["delete", BYTES], "undo": ["undo", BYTES], "reinforce": ["reinforce", BYTES],
+    "purge": ["purge", BYTES, "--yes"], "list": ["list", "--kind", BYTES], "watch": ["watch", "-n", BYTES],
+    "export": ["export", "--kind", BYTES], "stats": ["stats", "-n", BYTES], "demo": ["demo", "-n", BYTES],
+    "namespace create": ["namespace", "create", BYTES], "connection": ["get", "x", "--address", BYTES],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_TEXT)
+def test_an_argument_that_is_no_utf8_is_wrong_usage(case: str, cli: Cli) -> None:
+    done = cli("memory", *NO_TEXT[case], code=2, SFM_NAMESPACE="texts")
+    assert "not UTF-8 text: " in done.err and r"ab\xff" in done.err and "[SFM-CLI-002]" in done.err
+
+
+def test_a_variable_that_is_no_utf8_is_named_and_its_value_is_not_shown(cli: Cli) -> None:
+    done = cli("memory", "list", "-n", "texts", code=2, SFM_TOKEN=BYTES)
+    assert "not UTF-8 text: the value of SFM_TOKEN" in done.err and "ab" not in done.err
+
+
+def test_a_file_whose_name_is_no_utf8_is_told_in_json(cli: Cli, tmp_path: Path) -> None:
+    strict = {"PYTHONIOENCODING": "utf-8:strict"}
+    missing = cli("memory", "import", f"/nowhere/{BYTES}", "-n", "texts", "-o", "json", code=2, **strict)
+    assert missing.document["error"]["code"] == "SFM-CLI-003"
+    made = cli("memory", "export", str(tmp_path / BYTES), "-n", "texts", "-o", "json", **strict).document
+    assert made["exported"]["file"].endswith(BYTES) and (tmp_path / BYTES).exists()
+
+
+HOSTILE = "a\x1b]0;title\x07\nb\x9b2J\u202e[bold]"
+SHOWN = r"a\x1b]0;title\x07\nb\x9b2J\u202e[bold]"
+
+
+def test_what_a_terminal_would_act_on_is_shown_as_an_escape(cli: Cli) -> None:
+    cli("memory", "namespace", "create", "hostile")
+    line = {"id": HOSTILE, "kind": "k\x1b[2J", "text": "words \x1b[31m of red"}
+    done = cli("memory", "import", "-", "-n", "hostile", "-o", "json", given=json.dumps(line).encode())
+    at = ["--from-seq", str(done.document["lastSeq"]), "--to-seq", str(done.document["lastSeq"])]
+    wide = {"COLUMNS": "200", "SFM_NAMESPACE": "hostile"}
+    verbs = (["list"], ["get", HOSTILE], ["recall", "words"], ["explain", "words", HOSTILE],
+             ["reinforce", HOSTILE], ["undo", HOSTILE], ["watch", *at])  # fmt: skip
+    for words in verbs:
+        for form in ("table", "short", "json"):
+            done = cli("memory", *words, "-o", form, **wide)
+            seen = done.text.replace("\n", "")
+            assert all(c.isprintable() or c == "\t" for c in seen), (words, form, seen)
+            if form != "json" and words[0] != "explain":
+                assert SHOWN in seen, (words, form, seen)
+    assert HOSTILE in [c["id"] for c in cli("memory", "watch", *at, "-o", "json",
+                                            **wide).document["changes"]]  # fmt: skip
+    refused = cli("memory", "get", HOSTILE + "!", code=7, **wide)
+    assert all(c.isprintable() for c in refused.err.replace("\n", ""))
