@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,24 +38,30 @@ def program(shell: Shell) -> list[str]:
 def reset(hands: Hands, params: Mapping[str, Any]) -> str:
     """Take the stack down with its named volumes, bring it up, wait until all is healthy, and ask it real questions."""
     target, shell = hands.target, hands.shell
-    files = [word for path in compose_files(target) for word in ("--file", str(path))]
-    base = [*program(shell), "--project-name", PROJECT, *files]
+    base = [*program(shell), *options(target)]
     build_own(hands, base)
-    try:
-        hands.tell("taking the stack down with its volumes")
-        shell.run([*base, "down", "--volumes", "--remove-orphans"], timeout_s=120)
-    except CommandFailed as failed:
-        raise Trouble("SFM-CMP-001", "the compose stack could not be taken down", why=failed.told) from failed
+    down(hands, base)
     try:
         hands.tell("bringing it up")
         shell.run([*base, "up", "--detach"], timeout_s=max(60.0, hands.left_s - 10))
-        services = healthy(hands)
+        services = healthy(hands, base)
         for name in SMOKE:
             hands.tell(f"asking a real question: {name}")
             shell.run([*base, "run", "--rm", "-T", name], timeout_s=90)
     except CommandFailed as failed:
-        raise Trouble("SFM-CMP-002", "the compose stack did not come up", why=failed.told) from failed
+        raise Trouble("SFM-CMP-002", "the compose stack did not come up", why=failed.told,
+                      next_step=shlex.join([*base, "logs"])) from failed  # fmt: skip
     return f"{services} services are up, healthy, and answer"
+
+
+def down(hands: Hands, base: list[str]) -> None:
+    """Take the stack down with its volumes."""
+    hands.tell("taking the stack down with its volumes")
+    try:
+        hands.shell.run([*base, "down", "--volumes", "--remove-orphans"], timeout_s=120)
+    except CommandFailed as failed:
+        raise Trouble("SFM-CMP-001", "the compose stack could not be taken down", why=failed.told,
+                      next_step=failed.line) from failed  # fmt: skip
 
 
 def build_own(hands: Hands, base: list[str]) -> None:
@@ -62,7 +69,8 @@ def build_own(hands: Hands, base: list[str]) -> None:
     try:
         stack = yaml.safe_load(hands.shell.run([*base, "config"], timeout_s=60).stdout)
     except CommandFailed as failed:
-        raise Trouble("SFM-CMP-002", "the compose files do not fit together", why=failed.told) from failed
+        raise Trouble("SFM-CMP-002", "the compose files do not fit together", why=failed.told,
+                      next_step=failed.line) from failed  # fmt: skip
     used = {service.get("image") for service in stack["services"].values()}
     ours = [image for image in hands.book.images if image.ref in used]
     for image in images.unbuilt(hands.target, hands.shell, ours):
@@ -89,7 +97,7 @@ def judge(found: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
     return waiting, ended
 
 
-def healthy(hands: Hands) -> int:
+def healthy(hands: Hands, base: list[str]) -> int:
     """Wait until every container runs healthy or ended well; how many run."""
     while True:
         hands.shell.check_cancelled()
@@ -97,11 +105,18 @@ def healthy(hands: Hands) -> int:
         waiting, ended = judge(found)
         if ended or (waiting and hands.left_s <= 0) or not found:
             why = "\n".join([*ended, *waiting]) or "no container runs"
-            raise Trouble("SFM-CMP-002", "the compose stack did not come up", why=why)
+            raise Trouble(
+                "SFM-CMP-002", "the compose stack did not come up", why=why, next_step=shlex.join([*base, "logs"])
+            )
         if not waiting:
             return sum(one["State"]["Status"] == "running" for one in found)
         hands.tell("\n".join(waiting))
         time.sleep(2)
+
+
+def options(target: Target) -> list[str]:
+    """The options by which compose knows the stack: its project, its file and what is laid over it."""
+    return ["--project-name", PROJECT, *(word for path in compose_files(target) for word in ("--file", str(path)))]
 
 
 def compose_files(target: Target) -> list[Path]:

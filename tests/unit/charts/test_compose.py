@@ -1,6 +1,7 @@
 """The compose stack is the charts' mode dev on one Docker engine: same images, hardened, loopback only, no password."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,13 @@ import sys
 import pytest
 import yaml
 
+from playbook.actions import compose
+from playbook.engine import Hands
+from playbook.facts import Observer
+from playbook.load import packaged
+from playbook.shell import Shell
+from playbook.target import Target
+from playbook.trouble import Trouble
 from testing.charts import ROOT, containers
 
 FOLDER = ROOT / "infra" / "compose"
@@ -50,6 +58,27 @@ def test_what_serves_has_a_health_check_and_its_files_exist():
                 assert (FOLDER / source).exists(), f"{name} mounts {source}"
             else:
                 assert source in STACK["volumes"], f"{name} mounts {source}"
+
+
+def test_the_project_is_the_same_with_and_without_the_playbook():
+    assert f"\nCOMPOSE_PROJECT_NAME={compose.PROJECT}\n" in (FOLDER / ".env").read_text()
+    assert "name" not in STACK  # docker-compose 1 refuses it
+    assert "name" not in yaml.safe_load((FOLDER / "lab.yaml").read_text())
+
+
+def test_a_command_to_paste_is_about_the_same_project_and_files():
+    lab = FOLDER / "lab.yaml"
+    options = compose.options(Target(infra=ROOT / "infra", compose_files=(lab,)))
+    hands = Hands(Target(), packaged(), Observer(Target(), packaged()), Shell(), 0.0, print)
+    fails = [sys.executable, "-c", "raise SystemExit(1)"]
+    with pytest.raises(Trouble, match="SFM-CMP-002") as caught:
+        compose.build_own(hands, [*fails, *options])
+    assert caught.value.next_step == shlex.join(
+        [*fails, "--project-name", "soma-infra", "--file", str(FOLDER / "compose.yaml"), "--file", str(lab), "config"]
+    )
+    with pytest.raises(Trouble, match="SFM-CMP-001") as caught:
+        compose.down(hands, [*fails, *options])
+    assert caught.value.next_step == shlex.join([*fails, *options, "down", "--volumes", "--remove-orphans"])
 
 
 def test_no_password_stands_in_the_file():
