@@ -6,7 +6,7 @@ Each failing row names the command that mends it: the code's own, or one for jus
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from playbook.wiring.reach import Reach
 
 RESTARTED_WITHIN_S = 300
 ANSWERS = "application's answers"
+OWNERS = ("ReplicaSet", "StatefulSet", "DaemonSet", "Job")
 NO_FINALIZERS = '{"metadata":{"finalizers":null}}'
 
 
@@ -103,14 +104,18 @@ def settings(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
 
 
 def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
-    """The application's own pods and workloads: all ready, none that restarts. None at all: it is not deployed yet."""
+    """The application's own pods and workloads: all ready, none that restarts. None at all: it is not deployed yet.
+
+    A failed pod that a workload or Job has replaced, or needs no more, is history: its owner is judged.
+    """
     app, now = reach_of(probe).app, time.time()
     scene = workloads.scene(probe.seen.reader, app.namespace)
     found = [
         p for p in scene.pods
         if p.get("status", {}).get("phase") != "Succeeded"
         and not p["metadata"].get("deletionTimestamp")  # the pods of the revision before, right after an upgrade
-        and p["metadata"].get("labels", {}).get("app.kubernetes.io/name") != "sfmctl-verify"
+        and not of_ours(p)
+        and not (p.get("status", {}).get("phase") == "Failed" and any(owned_by(p, kind) for kind in OWNERS))
     ]  # fmt: skip
     for pod in found:
         name = pod["metadata"]["name"]
@@ -126,7 +131,35 @@ def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     lacking = workloads.judge(replace(scene, jobs=()), now)  # a Job comes and goes, and is judged by its pod
     if lacking:
         return Status.FAIL, "; ".join(map(str, lacking)), lacking[0].code or "SFM-K8S-015", rolled_out(app, lacking[0])
-    return Status.PASS, f"{len(found)} ready, none restarted lately" if found else "nothing runs in the namespace yet"
+    return failed_run(scene.jobs, app) or (Status.PASS, well(len(found)))
+
+
+def well(ready: int) -> str:
+    """What is said of pods that are all ready."""
+    return f"{ready} ready, none restarted lately" if ready else "nothing runs in the namespace yet"
+
+
+def of_ours(one: Json) -> bool:
+    """Whether a pod or Job is one of the verification itself."""
+    return bool(workloads.labels(one).get("app.kubernetes.io/name") == "sfmctl-verify")
+
+
+def failed_run(jobs: Sequence[Json], app: Application) -> Verdicts | None:
+    """A Job that has failed for good; of a CronJob, which will try again, only its last run counts, as a warning."""
+    last: dict[str, Json] = {}
+    for job in sorted(jobs, key=lambda j: str(j["metadata"].get("creationTimestamp", ""))):
+        last[owned_by(job, "CronJob") or f"job/{job['metadata']['name']}"] = job
+    failed = [job for job in last.values() if not of_ours(job) and any(
+        c["type"] == "Failed" and c["status"] == "True" for c in job.get("status", {}).get("conditions", [])
+    )]  # fmt: skip
+    for job in sorted(failed, key=lambda j: bool(owned_by(j, "CronJob"))):
+        name, cron = job["metadata"]["name"], owned_by(job, "CronJob")
+        logs = f"kubectl -n {app.namespace} logs job/{name} --all-containers --tail 50"
+        if cron:
+            return Status.WARN, f"the last run of CronJob {cron}, {name}, failed", "SFM-K8S-011", logs
+        again = f"{logs}, then kubectl -n {app.namespace} delete job {name}"
+        return Status.FAIL, f"Job {name} failed", "SFM-K8S-011", again
+    return None
 
 
 def rolled_out(app: Application, one: workloads.Unready) -> str:

@@ -131,6 +131,61 @@ def test_a_pod_of_the_revision_before_on_its_way_out_is_not_the_applications(clu
     assert verdict(kubeconfig) == (Status.PASS, "1 ready, none restarted lately")
 
 
+def failed_pod(name, kind, owner):
+    """A pod that was evicted, or ended with an error, and is kept."""
+    owners = [{"kind": kind, "name": owner}] if kind else []
+    status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+    return {"metadata": {"name": name, "labels": {"app": "web"}, "ownerReferences": owners}, "status": status}
+
+
+def job(name, made, *, failed, cron=""):
+    owners = [{"kind": "CronJob", "name": cron}] if cron else []
+    meta = {"name": name, "creationTimestamp": made, "ownerReferences": owners}
+    condition = {"type": "Failed" if failed else "Complete", "status": "True"}
+    return {"metadata": meta, "spec": {}, "status": {"conditions": [condition]}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner"), [("ReplicaSet", "web-5d9"), ("StatefulSet", "web"), ("DaemonSet", "web"), ("Job", "nightly-1")]
+)
+def test_a_failed_pod_that_was_replaced_does_not_make_a_healthy_application_red(cluster, kind, owner):
+    api, kubeconfig = cluster
+    api.put(DEPLOYMENTS, deployment(wanted=1, ready=1))
+    api.put(f"{SHOP}/pods", pod("web-0"), failed_pod("web-old", kind, owner))
+    assert verdict(kubeconfig) == (Status.PASS, "1 ready, none restarted lately")
+
+
+def test_a_failed_pod_that_nobody_replaces_is_red(cluster):
+    api, kubeconfig = cluster
+    api.put(f"{SHOP}/pods", failed_pod("alone", "", ""))
+    status, observed, *_ = verdict(kubeconfig)
+    assert (status, observed) == (Status.FAIL, "alone failed: The node was low on resource: memory.")
+
+
+JOBS = "/apis/batch/v1/namespaces/shop/jobs"
+
+
+def test_of_a_cronjob_the_last_run_alone_counts_and_only_warns(cluster):
+    api, kubeconfig = cluster
+    runs = [job("nightly-1", "2026-01-01T00:00:00Z", failed=True, cron="nightly"),
+            job("nightly-2", "2026-01-02T00:00:00Z", failed=False, cron="nightly")]  # fmt: skip
+    api.put(JOBS, *runs)
+    assert verdict(kubeconfig)[0] is Status.PASS
+    api.put(JOBS, job("nightly-3", "2026-01-03T00:00:00Z", failed=True, cron="nightly"))
+    status, observed, code, mend = verdict(kubeconfig)
+    assert (status, code) == (Status.WARN, "SFM-K8S-011")
+    assert observed == "the last run of CronJob nightly, nightly-3, failed"
+    assert mend.startswith("kubectl -n shop logs job/nightly-3 ")
+
+
+def test_a_job_of_its_own_that_failed_is_red_until_it_is_taken_away(cluster):
+    api, kubeconfig = cluster
+    api.put(JOBS, job("migrate", "2026-01-01T00:00:00Z", failed=True))
+    status, observed, code, mend = verdict(kubeconfig)
+    assert (status, observed, code) == (Status.FAIL, "Job migrate failed", "SFM-K8S-011")
+    assert mend.endswith(", then kubectl -n shop delete job migrate")
+
+
 def test_a_job_that_could_not_be_made_is_not_made_again_for_each_row(cluster):
     api, kubeconfig = cluster
     api.answer = (403, {"message": "forbidden"})
