@@ -210,11 +210,16 @@ def inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
 
 
 def answers(probe: Probe) -> probe_job.Answers:
-    """What the Job found, asked once a run."""
+    """What the Job found, asked once a run, also when it found nothing."""
     with probe.lock:
         if ANSWERS not in probe.kept:
-            probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
-        found: probe_job.Answers = probe.kept[ANSWERS]
+            try:
+                probe.kept[ANSWERS] = probe_job.run(reach_of(probe), probe.api, probe.deadline)
+            except Trouble as trouble:
+                probe.kept[ANSWERS] = trouble
+        found: probe_job.Answers | Trouble = probe.kept[ANSWERS]
+    if isinstance(found, Trouble):
+        raise found
     return found
 
 
