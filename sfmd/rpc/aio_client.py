@@ -25,10 +25,11 @@ from sfmd.rpc.connection import (
     BATCH_ITEMS,
     HEALTH_PATH,
     SERVICE_PATH,
+    Access,
+    Reopening,
     Retry,
     Timeouts,
     batches,
-    call_metadata,
     channel_credentials,
     channel_options,
     cut,
@@ -63,7 +64,7 @@ class AioClient:
         self._retry = retry or Retry()
         self._channel = grpc.aio.secure_channel(self.profile.address, channel_credentials(self.profile),
                                                 options=channel_options(self.profile))  # fmt: skip
-        self._token = ""
+        self._access = Access(self.profile)
         self._methods: dict[str, Any] = {}
 
     async def __aenter__(self) -> AioClient:
@@ -74,6 +75,7 @@ class AioClient:
 
     async def close(self) -> None:
         """Close the connection; calls in flight fail as cancelled."""
+        self._access.close()
         await self._channel.close(None)
 
     def within(self, seconds: float) -> AioClient:
@@ -107,7 +109,7 @@ class AioClient:
             attempt += 1
             try:
                 reply: R = await send(request.request, timeout=max(0.001, end_s - time.monotonic()),
-                                      metadata=call_metadata(self._proof()))  # fmt: skip
+                                      metadata=self._access.metadata())  # fmt: skip
             except grpc.RpcError as error:
                 failed = failure(error)
                 pause = self._retry.pause_s(attempt, failed, end_s - time.monotonic()) if request.retry else None
@@ -119,6 +121,7 @@ class AioClient:
 
     async def health(self) -> str:
         """SERVING, NOT_SERVING or SERVICE_UNKNOWN. Needs no token. Raises CallFailed when nobody answers."""
+        self._access.check()
         check: Any = self._channel.unary_unary(HEALTH_PATH, None, None)
         try:
             return status_of(await check(check_request(), timeout=self.timeouts.call_s))
@@ -153,36 +156,36 @@ class AioClient:
     async def export(self, namespace: str, *, as_of_seq: int | None = None, include_vectors: bool = False,
                      filter: pb.Filter | None = None) -> AsyncIterator[pb.ExportReply]:  # fmt: skip
         """The head, then every live memory as of one seq, a list in each message."""
-        request = pb.ExportRequest(namespace=namespace, as_of_seq=as_of_seq, include_vectors=include_vectors,
-                                   filter=filter)  # fmt: skip
+        request = requests.export_request(
+            namespace, as_of_seq=as_of_seq, include_vectors=include_vectors, filter=filter
+        )
         async for reply in self._download("Export", request, pb.ExportReply, self.timeouts.stream_s):
             yield reply
 
     async def watch(self, namespace: str, from_seq: int = 0, *, to_seq: int | None = None,
                     include_payload: bool = False) -> AsyncIterator[pb.Change]:  # fmt: skip
-        """Changes from `from_seq` on, for ever or until `to_seq`; picks up where it was after a broken connection."""
-        failures = 0
+        """Changes from `from_seq` on, for ever or until `to_seq`; picks up where it was after a broken connection.
+
+        Once open, it is opened again for `timeouts.watch_lost_s`, as long as a daemon may take to restart.
+        """
+        legs = Reopening(self._retry, self.timeouts.watch_lost_s)
         while to_seq is None or from_seq <= to_seq:
-            request = pb.WatchRequest(namespace=namespace, from_seq=from_seq, to_seq=to_seq,
-                                      include_payload=include_payload)  # fmt: skip
+            request = requests.watch_request(namespace, from_seq, to_seq=to_seq, include_payload=include_payload)
+            legs.begin(time.monotonic())
             try:
                 async for change in self._download("Watch", request, pb.Change, self.timeouts.watch_leg_s):
+                    legs.heard()
                     yield change
-                    from_seq, failures = change.seq + 1, 0
+                    from_seq = change.seq + 1
                 return
             except CallFailed as failed:
                 if failed.status == "DEADLINE_EXCEEDED":
+                    legs.heard()
                     continue
-                failures += 1
-                pause = self._retry.pause_s(failures, failed, self.timeouts.watch_leg_s)
+                pause = legs.pause_s(failed, time.monotonic())
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
-
-    def _proof(self) -> str:
-        if not self._token:
-            self._token = self.profile.token()
-        return self._token
 
     def _method(self, shape: str, name: str, reply: type[Any]) -> Any:
         """The channel's callable for a method, made once."""
@@ -196,7 +199,7 @@ class AioClient:
     async def _upload(self, name: str, messages: Iterator[Any], reply: type[R]) -> R:
         """Send every message. What the caller's own iterator raises ends the call and is raised here."""
         call = self._method("stream_unary", name, reply)(
-            timeout=self.timeouts.stream_s, metadata=call_metadata(self._proof())
+            timeout=self.timeouts.stream_s, metadata=self._access.metadata()
         )
         try:
             for message in messages:
@@ -221,7 +224,7 @@ class AioClient:
         if failed.status != "INTERNAL" or LOST_STATUS not in failed.message:
             return failed
         probe = self._method("stream_unary", name, reply)(
-            timeout=self.timeouts.call_s, metadata=call_metadata(self._proof())
+            timeout=self.timeouts.call_s, metadata=self._access.metadata()
         )
         try:
             await probe.done_writing()
@@ -234,7 +237,7 @@ class AioClient:
 
     async def _download(self, name: str, request: Any, reply: type[R], timeout_s: float) -> AsyncIterator[R]:
         send = self._method("unary_stream", name, reply)
-        call = send(request, timeout=timeout_s, metadata=call_metadata(self._proof()))
+        call = send(request, timeout=timeout_s, metadata=self._access.metadata())
         try:
             async for message in call:
                 yield message

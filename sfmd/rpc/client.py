@@ -26,10 +26,11 @@ from sfmd.rpc.connection import (
     BATCH_ITEMS,
     HEALTH_PATH,
     SERVICE_PATH,
+    Access,
+    Reopening,
     Retry,
     Timeouts,
     batches,
-    call_metadata,
     channel_credentials,
     channel_options,
     cut,
@@ -67,7 +68,7 @@ class Client:
         self._retry = retry or Retry()
         self._channel = grpc.secure_channel(self.profile.address, channel_credentials(self.profile),
                                             options=channel_options(self.profile))  # fmt: skip
-        self._token = ""
+        self._access = Access(self.profile)
         self._methods: dict[str, Any] = {}
 
     def __enter__(self) -> Client:
@@ -78,6 +79,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls in flight fail as cancelled."""
+        self._access.close()
         self._channel.close()
 
     def within(self, seconds: float) -> Client:
@@ -111,7 +113,7 @@ class Client:
             attempt += 1
             try:
                 reply: R = send(request.request, timeout=max(0.001, end_s - time.monotonic()),
-                                metadata=call_metadata(self._proof()))  # fmt: skip
+                                metadata=self._access.metadata())  # fmt: skip
             except grpc.RpcError as error:
                 failed = failure(error)
                 pause = self._retry.pause_s(attempt, failed, end_s - time.monotonic()) if request.retry else None
@@ -123,6 +125,7 @@ class Client:
 
     def health(self) -> str:
         """SERVING, NOT_SERVING or SERVICE_UNKNOWN. Needs no token. Raises CallFailed when nobody answers."""
+        self._access.check()
         check = self._channel.unary_unary(HEALTH_PATH, None, None)
         try:
             return status_of(check(check_request(), timeout=self.timeouts.call_s))
@@ -156,35 +159,35 @@ class Client:
     def export(self, namespace: str, *, as_of_seq: int | None = None, include_vectors: bool = False,
                filter: pb.Filter | None = None) -> Iterator[pb.ExportReply]:  # fmt: skip
         """The head, then every live memory as of one seq, a list in each message."""
-        request = pb.ExportRequest(namespace=namespace, as_of_seq=as_of_seq, include_vectors=include_vectors,
-                                   filter=filter)  # fmt: skip
+        request = requests.export_request(
+            namespace, as_of_seq=as_of_seq, include_vectors=include_vectors, filter=filter
+        )
         yield from self._download("Export", request, pb.ExportReply, self.timeouts.stream_s)
 
     def watch(self, namespace: str, from_seq: int = 0, *, to_seq: int | None = None,
               include_payload: bool = False) -> Iterator[pb.Change]:  # fmt: skip
-        """Changes from `from_seq` on, for ever or until `to_seq`; picks up where it was after a broken connection."""
-        failures = 0
+        """Changes from `from_seq` on, for ever or until `to_seq`; picks up where it was after a broken connection.
+
+        Once open, it is opened again for `timeouts.watch_lost_s`, as long as a daemon may take to restart.
+        """
+        legs = Reopening(self._retry, self.timeouts.watch_lost_s)
         while to_seq is None or from_seq <= to_seq:
-            request = pb.WatchRequest(namespace=namespace, from_seq=from_seq, to_seq=to_seq,
-                                      include_payload=include_payload)  # fmt: skip
+            request = requests.watch_request(namespace, from_seq, to_seq=to_seq, include_payload=include_payload)
+            legs.begin(time.monotonic())
             try:
                 for change in self._download("Watch", request, pb.Change, self.timeouts.watch_leg_s):
+                    legs.heard()
                     yield change
-                    from_seq, failures = change.seq + 1, 0
+                    from_seq = change.seq + 1
                 return
             except CallFailed as failed:
                 if failed.status == "DEADLINE_EXCEEDED":
+                    legs.heard()
                     continue
-                failures += 1
-                pause = self._retry.pause_s(failures, failed, self.timeouts.watch_leg_s)
+                pause = legs.pause_s(failed, time.monotonic())
                 if pause is None:
                     raise
                 time.sleep(pause)
-
-    def _proof(self) -> str:
-        if not self._token:
-            self._token = self.profile.token()
-        return self._token
 
     def _method(self, shape: str, name: str, reply: type[Any]) -> Any:
         """The channel's callable for a method, made once."""
@@ -208,16 +211,14 @@ class Client:
 
         try:
             out: R = self._method("stream_unary", name, reply)(
-                guarded(), timeout=self.timeouts.stream_s, metadata=call_metadata(self._proof())
+                guarded(), timeout=self.timeouts.stream_s, metadata=self._access.metadata()
             )
         except grpc.RpcError as error:
             raise (broken[0] if broken else failure(error)) from error
         return out
 
     def _download(self, name: str, request: Any, reply: type[R], timeout_s: float) -> Iterator[R]:
-        call = self._method("unary_stream", name, reply)(
-            request, timeout=timeout_s, metadata=call_metadata(self._proof())
-        )
+        call = self._method("unary_stream", name, reply)(request, timeout=timeout_s, metadata=self._access.metadata())
         try:
             yield from call
         except grpc.RpcError as error:

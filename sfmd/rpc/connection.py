@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -18,7 +18,8 @@ import grpc
 from sfmd.errors import E
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.gen import memory_pb2 as pb
-from sfmd.rpc.profile import Profile, read_optional
+from sfmd.rpc.profile import Profile, file_stamp, read_optional
+from sfmd.rpc.requests import made
 from sfmd.rpc.status import REQUEST_ID
 
 SERVICE_PATH = "/soma.memory.v1.MemoryService/"
@@ -44,17 +45,87 @@ class Retry:
         """Seconds to wait after the attempt'th failure (from 1), or None to give up."""
         if not failed.transient or attempt >= self.attempts:
             return None
-        pause = (failed.retry_after_s or 0.0) + self.rng.uniform(0, min(self.most_s, self.first_s * 2 ** (attempt - 1)))
+        bound = min(self.most_s, self.first_s * 2 ** min(attempt - 1, 32))
+        pause = (failed.retry_after_s or 0.0) + self.rng.uniform(0, bound)
         return pause if pause < left_s else None
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Deadlines in seconds: a unary call with its retries; a whole upload or export; one leg of a watch."""
+    """Deadlines in seconds: a unary call with its retries; a whole upload or export; one leg of a watch; how long a
+    watch that was open tries to be open again.
+    """
 
     call_s: float = 10.0
     stream_s: float = 3600.0
     watch_leg_s: float = 600.0
+    watch_lost_s: float = 60.0
+
+
+class Reopening:
+    """How a watch outlives a daemon that restarts: once open, it is opened again for as long as its patience lasts. One
+    that was never open fails like any other call.
+    """
+
+    STEADY_S = 1.0
+    """A leg that lasted this long was open, though nothing changed."""
+
+    def __init__(self, retry: Retry, lost_s: float) -> None:
+        self._retry, self._patience_s = retry, lost_s
+        self._was_open, self._failures, self._since_s, self._began_s = False, 0, 0.0, 0.0
+
+    def begin(self, now_s: float) -> None:
+        """A leg begins."""
+        self._began_s = now_s
+
+    def heard(self) -> None:
+        """The leg is known to be open: a change came, or it lasted."""
+        self._was_open, self._failures = True, 0
+
+    def pause_s(self, failed: CallFailed, now_s: float) -> float | None:
+        """Seconds to wait after the leg broke off, or None to give up."""
+        if now_s - self._began_s >= self.STEADY_S:
+            self.heard()
+        if self._failures == 0:
+            self._since_s = now_s
+        self._failures += 1
+        if not self._was_open:
+            return self._retry.pause_s(self._failures, failed, self._patience_s)
+        patient = replace(self._retry, attempts=self._failures + 1)
+        return patient.pause_s(self._failures, failed, self._since_s + self._patience_s - now_s)
+
+
+class Access:
+    """What a call shows of its caller, as long as the client is open. The token is read again when its file has
+    changed, so that a rotation needs no new client.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._token = ""
+        self._stamp: tuple[int, ...] = ()
+        self._closed = False
+
+    def close(self) -> None:
+        """From now on every call is refused."""
+        self._closed = True
+
+    def check(self) -> None:
+        """Raises CallFailed(INVALID) once the client is closed."""
+        if self._closed:
+            raise CallFailed(E.INVALID, "this client is closed", next_step="make a new client")
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """The caller's proof and a fresh request id."""
+        self.check()
+        stamp = file_stamp(self._profile.token_file)
+        if not self._token or (stamp and stamp != self._stamp):
+            try:
+                self._token, self._stamp = self._profile.token(), stamp
+            except CallFailed:
+                if not self._token:  # else the file is being written: the next call looks again
+                    raise
+        return call_metadata(self._token)
 
 
 def channel_credentials(profile: Profile) -> grpc.ChannelCredentials:
@@ -88,8 +159,10 @@ def call_metadata(token: str) -> tuple[tuple[str, str], ...]:
 
 def cut(namespace: str, items: Iterable[pb.MemoryInput], request: type[Any]) -> Iterator[Any]:
     """The upload messages for `items`: the first names the namespace; each within UPLOAD_ITEMS and UPLOAD_BYTES."""
-    message, held, count = request(namespace=namespace), 0, 0
+    message, held, count = made(request, namespace=namespace), 0, 0
     for item in items:
+        if not isinstance(item, pb.MemoryInput):
+            raise CallFailed(E.INVALID, f"an upload takes what memory_input makes, not {type(item).__name__}")
         size = item.ByteSize()
         if count and (held + size > UPLOAD_BYTES or count >= UPLOAD_ITEMS):
             yield message

@@ -17,13 +17,16 @@ from sfmd.rpc.status import CODE, NEXT, REQUEST_ID, RETRY_AFTER_MS
 LOST_STATUS = "Internal error from Core"
 """What grpc.aio says instead of the status when the daemon closes a stream during a write."""
 
+_UNRESOLVED = ("errors resolving", "lookup failed", "name resolution", "dns resolution")
+"""Words for a host name that nobody knows. The name itself stands beside them, so they are looked for first."""
+
 _CUT_SHORT = ("handshake read failed", "connection reset", "connection refused")
 """Words for a connection that ended during the handshake: a daemon that restarts, not a certificate."""
 
 _HUNG_UP = ("socket closed", "connection reset", "broken pipe")
 """Words for a connection that the daemon ended: it stops, or it wants a certificate that was not shown."""
 
-_UNTRUSTED = ("certificate", "handshake", "ssl", "tsi_protocol", "peer name", "hostname")
+_UNTRUSTED = ("certificate", "handshake", "ssl", "tsi_protocol", "peer name", "hostname verification")
 
 _FALLBACK: dict[grpc.StatusCode, Code] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: E.DEADLINE,
@@ -75,6 +78,8 @@ def _told(code: Code, words: str) -> str:
 def _todo(code: Code, words: str) -> str:
     """What to type next where gRPC's words say more than the code; empty for the code's own step."""
     low = words.lower()
+    if code is E.NOT_REACHED and any(mark in low for mark in _UNRESOLVED):
+        return "correct the host's name: sfmctl memory connection shows where the address is from"
     if code is E.NOT_REACHED and any(mark in low for mark in _HUNG_UP):
         return "sfmctl daemon start; if it wants client certificates, name one: SFM_CERT_FILE=FILE SFM_KEY_FILE=FILE"
     if code is E.UNTRUSTED and ("hostname verification" in low or "peer name" in low):
@@ -86,8 +91,8 @@ def _guess(status: grpc.StatusCode, words: str) -> Code:
     """The code for a status that came without one."""
     low = words.lower()
     if status is grpc.StatusCode.UNAVAILABLE:
-        cut_short = any(mark in low for mark in _CUT_SHORT)
-        return E.UNTRUSTED if not cut_short and any(mark in low for mark in _UNTRUSTED) else E.NOT_REACHED
+        no_certificate = any(mark in low for mark in _UNRESOLVED + _CUT_SHORT)
+        return E.UNTRUSTED if not no_certificate and any(mark in low for mark in _UNTRUSTED) else E.NOT_REACHED
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return E.TOO_LARGE if "larger than max" in low or "metadata size" in low else E.BUSY
     return _FALLBACK.get(status, E.BUG)

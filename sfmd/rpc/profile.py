@@ -105,6 +105,15 @@ def _read(path: str) -> bytes:
                          ) from error  # fmt: skip
 
 
+def file_stamp(path: str) -> tuple[int, ...]:
+    """What changes when a file is replaced or written; nothing when there is none."""
+    try:
+        found = Path(path).expanduser().stat() if path else None
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size) if found else ()
+
+
 def read_optional(path: str) -> bytes | None:
     """A file's bytes, or None for no path. Raises CallFailed(CONFIG)."""
     return _read(path) if path else None

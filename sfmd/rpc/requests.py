@@ -6,19 +6,20 @@ sequence of numbers. A payload may be bytes, text (content type text/plain) or a
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 import sys
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from sfmd.errors import E
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.gen import memory_pb2 as pb
 
 R = TypeVar("R")
+P = ParamSpec("P")
 
 VectorLike = bytes | bytearray | memoryview | Sequence[float] | Any
 PayloadLike = bytes | str | Mapping[str, Any] | Sequence[Any] | float | bool | None
@@ -32,6 +33,25 @@ class Unary(Generic[R]):
     request: Any
     reply: type[R]
     retry: bool
+
+
+def checked(build: Callable[P, R]) -> Callable[P, R]:
+    """The same, with what protobuf, JSON or UTF-8 cannot carry as CallFailed(INVALID), like what the daemon refuses."""
+
+    @functools.wraps(build)
+    def build_checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return build(*args, **kwargs)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise CallFailed(E.INVALID, f"{build.__name__}: {error}") from error
+
+    return build_checked
+
+
+@checked
+def made(message: Callable[..., R], **fields: Any) -> R:
+    """A message with these fields."""
+    return message(**fields)
 
 
 def vector_of(value: VectorLike) -> pb.Vector:
@@ -53,7 +73,8 @@ def _packed(value: Any) -> bytes:
         return view.tobytes()
     if view.format in ("f", "<f") and sys.byteorder == "little":
         return view.tobytes()
-    return struct.pack(f"<{view.nbytes // view.itemsize}f", *array(view.format.lstrip("<=@"), view.tobytes()))
+    order, count = view.format[:-1], view.nbytes // view.itemsize
+    return struct.pack(f"<{count}f", *struct.unpack(f"{order}{count}{view.format[-1:]}", view.tobytes()))
 
 
 def _payload(value: PayloadLike, content_type: str) -> tuple[bytes, str]:
@@ -64,6 +85,7 @@ def _payload(value: PayloadLike, content_type: str) -> tuple[bytes, str]:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), content_type
 
 
+@checked
 def memory_input(payload: PayloadLike, *, text: str | None = None, vector: VectorLike | None = None, id: str = "",
                  kind: str = "", content_type: str = "", importance: float | None = None,
                  event_time_s: float | None = None, half_life_class: str = "",
@@ -81,17 +103,20 @@ def memory_input(payload: PayloadLike, *, text: str | None = None, vector: Vecto
     )  # fmt: skip
 
 
+@checked
 def store(namespace: str, payload: PayloadLike, **fields: Any) -> Unary[pb.StoreReply]:
     """Store one memory; the fields are those of `memory_input`. Retried only with an idempotency_key."""
     return store_input(namespace, memory_input(payload, **fields))
 
 
+@checked
 def store_input(namespace: str, memory: pb.MemoryInput) -> Unary[pb.StoreReply]:
     """Store a memory that is already a message."""
     request = pb.StoreRequest(namespace=namespace, memory=memory)
     return Unary("Store", request, pb.StoreReply, bool(memory.idempotency_key))
 
 
+@checked
 def recall_request(namespace: str, text: str | None = None, *, vector: VectorLike | None = None, k: int = 10,
                    alpha: float | None = None, beta: float | None = None, now_s: float | None = None,
                    as_of_seq: int | None = None, min_seq: int | None = None, filter: pb.Filter | None = None,
@@ -105,21 +130,25 @@ def recall_request(namespace: str, text: str | None = None, *, vector: VectorLik
     )  # fmt: skip
 
 
+@checked
 def recall(namespace: str, text: str | None = None, **fields: Any) -> Unary[pb.RecallReply]:
     """The k best memories under the whole score; the fields are those of `recall_request`."""
     return Unary("Recall", recall_request(namespace, text, **fields), pb.RecallReply, True)
 
 
+@checked
 def recall_batch(requests: Sequence[pb.RecallRequest]) -> Unary[pb.RecallBatchReply]:
     """Several recalls in one call; each item of the reply has its own reply or error."""
     return Unary("RecallBatch", pb.RecallBatchRequest(requests=requests), pb.RecallBatchReply, True)
 
 
+@checked
 def replay(receipt: pb.Receipt, request: pb.RecallRequest) -> Unary[pb.ReplayReply]:
     """Recompute a recall as it was."""
     return Unary("Replay", pb.ReplayRequest(receipt=receipt, request=request), pb.ReplayReply, True)
 
 
+@checked
 def get(namespace: str, id: str, *, as_of_seq: int | None = None, include_vector: bool = False,
         include_deleted: bool = False) -> Unary[pb.Memory]:  # fmt: skip
     """One memory."""
@@ -128,6 +157,7 @@ def get(namespace: str, id: str, *, as_of_seq: int | None = None, include_vector
     return Unary("Get", request, pb.Memory, True)
 
 
+@checked
 def list_page(namespace: str, *, page_size: int = 0, page_token: str = "", filter: pb.Filter | None = None,
               include_deleted: bool = False, omit_payload: bool = False) -> Unary[pb.ListReply]:  # fmt: skip
     """One page of memories in byte order of the id."""
@@ -136,6 +166,21 @@ def list_page(namespace: str, *, page_size: int = 0, page_token: str = "", filte
     return Unary("List", request, pb.ListReply, True)
 
 
+@checked
+def export_request(namespace: str, *, as_of_seq: int | None = None, include_vectors: bool = False,
+                   filter: pb.Filter | None = None) -> pb.ExportRequest:  # fmt: skip
+    """Every live memory as of one seq."""
+    return pb.ExportRequest(namespace=namespace, as_of_seq=as_of_seq, include_vectors=include_vectors, filter=filter)
+
+
+@checked
+def watch_request(namespace: str, from_seq: int = 0, *, to_seq: int | None = None,
+                  include_payload: bool = False) -> pb.WatchRequest:  # fmt: skip
+    """Changes from a seq on."""
+    return pb.WatchRequest(namespace=namespace, from_seq=from_seq, to_seq=to_seq, include_payload=include_payload)
+
+
+@checked
 def delete(namespace: str, id: str, *, expected_version: int | None = None,
            idempotency_key: str = "") -> Unary[pb.ChangeReply]:  # fmt: skip
     """Mark a memory deleted."""
@@ -144,17 +189,20 @@ def delete(namespace: str, id: str, *, expected_version: int | None = None,
     return Unary("Delete", request, pb.ChangeReply, bool(idempotency_key))
 
 
+@checked
 def purge(namespace: str, id: str) -> Unary[pb.PurgeReply]:
     """Erase every version of a memory for good."""
     return Unary("Purge", pb.PurgeRequest(namespace=namespace, id=id), pb.PurgeReply, False)
 
 
+@checked
 def undo(namespace: str, id: str, *, expected_seq: int | None = None) -> Unary[pb.ChangeReply]:
     """Revert the latest change of a memory."""
     request = pb.UndoRequest(namespace=namespace, id=id, expected_seq=expected_seq)
     return Unary("Undo", request, pb.ChangeReply, False)
 
 
+@checked
 def reinforce(namespace: str, id: str, *, importance: float | None = None, access_time_s: float | None = None,
               idempotency_key: str = "") -> Unary[pb.ChangeReply]:  # fmt: skip
     """Note an access; with an importance, change retrieval too."""
@@ -171,6 +219,7 @@ def _channels(features: Mapping[str, float] | None) -> list[pb.FeatureChannel]:
     return [pb.FeatureChannel(name=n, weight=w) for n, w in (features or {}).items()]
 
 
+@checked
 def create_namespace(name: str, *, dim: int = 0, embedder: str = "", half_lives: Mapping[str, float] | None = None,
                      default_half_life: str = "", features: Mapping[str, float] | None = None,
                      alpha: float | None = None, beta: float | None = None) -> Unary[pb.Namespace]:  # fmt: skip
@@ -182,6 +231,7 @@ def create_namespace(name: str, *, dim: int = 0, embedder: str = "", half_lives:
     return Unary("CreateNamespace", request, pb.Namespace, True)
 
 
+@checked
 def configure_namespace(name: str, *, half_lives: Mapping[str, float] | None = None,
                         default_half_life: str | None = None, features: Mapping[str, float] | None = None,
                         alpha: float | None = None, beta: float | None = None,
@@ -201,6 +251,7 @@ def list_namespaces() -> Unary[pb.ListNamespacesReply]:
     return Unary("ListNamespaces", pb.ListNamespacesRequest(), pb.ListNamespacesReply, True)
 
 
+@checked
 def stats(namespace: str = "") -> Unary[pb.StatsReply]:
     """Measured state, of one namespace or of all that the token reaches."""
     return Unary("Stats", pb.StatsRequest(namespace=namespace), pb.StatsReply, True)

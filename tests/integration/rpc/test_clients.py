@@ -5,9 +5,11 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from sfmd.auth import LOOK_EVERY_S, VERBS
 from sfmd.errors import E
 from sfmd.limits import CallLimits
 from sfmd.rpc.aio_client import AioClient
@@ -68,10 +70,13 @@ def test_reads_and_keyed_stores_outlive_a_killed_daemon_and_other_writes_are_not
 
 
 def test_a_watch_goes_on_after_a_restart_without_a_gap_or_a_repeat(process):
-    with Client(process.profile(), retry=PATIENT, timeouts=Timeouts(call_s=60)) as client:
+    with (
+        Client(process.profile(), retry=PATIENT, timeouts=Timeouts(call_s=60)) as client,
+        Client(process.profile()) as watcher,
+    ):
         client.create_namespace("notes", embedder="hash-v1")
         last = [client.store("notes", f"note {n}", idempotency_key=str(n)) for n in range(5)][-1].seq
-        watching = client.watch("notes", 1, to_seq=last + 5)
+        watching = watcher.watch("notes", 1, to_seq=last + 5)
         before = []
         while not before or before[-1].seq < last:
             before.append(next(watching))
@@ -87,6 +92,47 @@ def test_a_watch_goes_on_after_a_restart_without_a_gap_or_a_repeat(process):
     seqs = [c.seq for c in before + after]
     assert seqs == sorted(set(seqs))
     assert seqs[-1] == last + 5
+
+
+async def test_an_asyncio_watch_goes_on_after_a_restart(process):
+    async with AioClient(process.profile()) as client:
+        await client.create_namespace("notes", embedder="hash-v1")
+        last = (await client.store("notes", "before")).seq
+        watching = client.watch("notes", 1, to_seq=last + 1)
+        seqs = [(await anext(watching)).seq for _ in range(last)]
+        assert await asyncio.to_thread(process.stop) == 0
+        restarting = asyncio.create_task(asyncio.to_thread(process.start))
+        late = asyncio.create_task(anext(watching))
+        await restarting
+        async with AioClient(process.profile()) as writer:
+            await writer.store("notes", "after")
+        assert [*seqs, (await late).seq] == list(range(1, last + 2))
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+async def test_a_client_takes_up_a_new_token(tmp_path):
+    async with serve(tmp_path) as served:
+        profile = served.profile()
+        file = Path(profile.token_file)
+        async with AioClient(profile) as client:
+            await client.create_namespace("notes", embedder="hash-v1")
+            with Client(profile) as other:
+                assert (await asyncio.to_thread(other.stats)).namespaces
+                served.tokens.revoke("tester")
+                await asyncio.sleep(LOOK_EVERY_S)
+                with pytest.raises(CallFailed) as failed:
+                    await client.stats()
+                assert failed.value.code == E.NO_TOKEN.code
+                write(file, "")  # as it is while it is written
+                with pytest.raises(CallFailed) as failed:
+                    await client.stats()
+                assert failed.value.code == E.NO_TOKEN.code
+                write(file, served.tokens.create("tester", ("*",), VERBS)[0])
+                assert (await client.store("notes", "words")).outcome == pb.CREATED
+                assert (await asyncio.to_thread(other.stats)).namespaces
 
 
 def test_an_expired_deadline_is_a_deadline(process):

@@ -15,8 +15,9 @@ import pytest
 
 from sfmd.errors import E
 from sfmd.rpc import requests
+from sfmd.rpc.aio_client import AioClient
 from sfmd.rpc.client import Client
-from sfmd.rpc.connection import UPLOAD_BYTES, UPLOAD_ITEMS, Retry, batches, cut
+from sfmd.rpc.connection import UPLOAD_BYTES, UPLOAD_ITEMS, Reopening, Retry, batches, cut
 from sfmd.rpc.failure import CallFailed
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.health import check_request, status_of
@@ -85,12 +86,13 @@ def test_a_missing_named_profile_and_a_missing_token_are_refused(tmp_path):
 def test_a_vector_is_bytes_floats_or_a_buffer():
     raw = struct.pack("<4f", 1, 2, 3, 4.5)
     forms = [raw, bytearray(raw), memoryview(raw), [1, 2, 3, 4.5], (1.0, 2.0, 3.0, 4.5), array.array("f", raw),
-             array.array("d", [1, 2, 3, 4.5]), np.array([1, 2, 3, 4.5], np.float32),
-             np.array([1, 2, 3, 4.5])]  # fmt: skip
+             array.array("d", [1, 2, 3, 4.5]), np.array([1, 2, 3, 4.5]),
+             *(np.array([1, 2, 3, 4.5], kind) for kind in ("f4", "f2", ">f4"))]  # fmt: skip
     assert [requests.vector_of(form).f32_le for form in forms] == [raw] * len(forms)
+    assert requests.vector_of(np.array([1, -2])).f32_le == struct.pack("<2f", 1, -2)
 
 
-@pytest.mark.parametrize("bad", [3, "abc", [1, "x"], object(), [1e300]])
+@pytest.mark.parametrize("bad", [3, "abc", [1, "x"], object(), [1e300], np.array([1j])])
 def test_what_is_no_vector_is_refused(bad):
     with pytest.raises(CallFailed) as failed:
         requests.vector_of(bad)
@@ -151,6 +153,88 @@ def test_a_connection_that_is_reset_in_the_handshake_is_no_untrusted_certificate
     thread.join(5)
     assert failed.value.code == E.NOT_REACHED.code, failed.value.message
     assert failed.value.transient
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "ssl-certificate.invalid"])
+def test_a_host_that_nobody_knows_is_no_untrusted_certificate(host):
+    with Client(Profile(address=f"{host}:50053")) as client, pytest.raises(CallFailed) as failed:
+        client.health()
+    assert failed.value.code == E.NOT_REACHED.code, failed.value.message
+    assert "host's name" in failed.value.next_step
+
+
+def test_a_watch_that_was_open_is_opened_again_for_longer_than_one_that_never_was():
+    lost = CallFailed(E.NOT_REACHED, "gone")
+
+    def tries(legs, now_s=0.0):
+        """How often, and for how many seconds, it is tried when nobody answers."""
+        count, began_s = 0, now_s
+        legs.begin(now_s)
+        while (pause_s := legs.pause_s(lost, now_s)) is not None:
+            count, now_s = count + 1, now_s + pause_s
+            legs.begin(now_s)
+        return count, now_s - began_s
+
+    assert tries(Reopening(Retry(), 60.0))[0] == Retry().attempts - 1
+    heard = Reopening(Retry(rng=random.Random(1)), 60.0)
+    for now_s in (0.0, 500.0):
+        heard.heard()
+        count, seconds = tries(heard, now_s)
+        assert 55 < seconds <= 60
+        assert 30 < count < 200
+    silent = Reopening(Retry(), 60.0)
+    silent.begin(-5.0)
+    assert silent.pause_s(lost, 0.0) is not None
+    assert tries(silent)[1] > 50
+    assert Reopening(Retry(), 60.0).pause_s(CallFailed(E.DENIED, "no"), 0.0) is None
+
+
+NOT_TO_BE_SENT = {
+    "an id that is no text": lambda c: c.get("notes", "\udc80"),
+    "a namespace that is no text": lambda c: c.recall("\udc80", "x"),
+    "a payload that is no text": lambda c: c.store("notes", "\udc80"),
+    "a payload that JSON lacks": lambda c: c.store("notes", {"a": object()}, vector=[1.0]),
+    "metadata that JSON lacks": lambda c: c.store("notes", "x", metadata={"a": object()}),
+    "an importance in words": lambda c: c.store("notes", "x", importance="much"),
+    "a version below 0": lambda c: c.delete("notes", "a", expected_version=-1),
+    "k below 0": lambda c: c.recall("notes", "x", k=-1),
+    "a past before the log": lambda c: c.get("notes", "a", as_of_seq=-1),
+    "a misspelt field": lambda c: c.store("notes", "x", importnace=1.0),
+    "a half-life in words": lambda c: c.create_namespace("notes", half_lives={"week": "7 d"}),
+    "an upload to no text": lambda c: c.import_many("\udc80", []),
+    "an upload of something else": lambda c: c.import_many("notes", ["x"]),
+    "a watch from before the log": lambda c: next(c.watch("notes", -1)),
+    "an export of the future": lambda c: next(c.export("notes", as_of_seq=2**70)),
+    "a page of words": lambda c: next(c.list("notes", page_size="x")),
+}
+
+
+@pytest.mark.parametrize("case", NOT_TO_BE_SENT)
+def test_what_cannot_be_sent_is_refused_like_what_the_daemon_refuses(case, tmp_path, monkeypatch):
+    monkeypatch.setenv("SFM_TOKEN", "sfm_x")
+    with Client(Profile(address="127.0.0.1:1")) as client, pytest.raises(CallFailed) as failed:
+        NOT_TO_BE_SENT[case](client)
+    assert failed.value.code == E.INVALID.code
+
+
+def test_a_closed_client_says_so(monkeypatch):
+    monkeypatch.setenv("SFM_TOKEN", "sfm_x")
+    client = Client(Profile(address="127.0.0.1:1"))
+    client.close()
+    for call in (client.health, client.list_namespaces, client.within(1).list_namespaces,
+                 lambda: next(client.watch("notes")), lambda: client.import_many("notes", [])):  # fmt: skip
+        with pytest.raises(CallFailed, match="client is closed"):
+            call()
+
+
+async def test_a_closed_asyncio_client_says_so(monkeypatch):
+    monkeypatch.setenv("SFM_TOKEN", "sfm_x")
+    client = AioClient(Profile(address="127.0.0.1:1"))
+    await client.close()
+    for call in (client.health(), client.list_namespaces(), anext(client.watch("notes")),
+                 client.import_many("notes", [])):  # fmt: skip
+        with pytest.raises(CallFailed, match="client is closed"):
+            await call
 
 
 def test_an_upload_is_cut_by_items_and_bytes_and_names_its_namespace_once():
