@@ -6,35 +6,17 @@ namespaces is cut out of whatever a log says.
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from playbook.actions.workloads import pod_ready
 from playbook.kube import Json, Reader
 from playbook.model import Check
+from playbook.scrub import scrubbed, secret_values
 from playbook.trouble import Trouble
 
 LOG_LINES = 200
-SHORTEST_SECRET = 6
-
-
-def secret_values(reader: Reader, namespace: str) -> list[str]:
-    """Every value of every Secret of the namespace that is long enough to be told from a word, longest first."""
-    values: set[str] = set()
-    for secret in reader.items(f"/api/v1/namespaces/{namespace}/secrets"):
-        for encoded in (secret.get("data") or {}).values():
-            text = base64.b64decode(encoded).decode(errors="replace").strip()
-            values |= {part for part in (text, *text.splitlines()) if len(part) >= SHORTEST_SECRET}
-    return sorted(values, key=len, reverse=True)
-
-
-def scrubbed(text: str, values: Iterable[str]) -> str:
-    """`text` without those values, cut out in one pass so that a mark is never cut again."""
-    wanted = sorted(set(values), key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, wanted)), "<secret>", text) if wanted else text
 
 
 def pod_lines(pods: Sequence[Json]) -> str:

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 class Api(ThreadingHTTPServer):
     """Answers a read with what `objects` has at its path or below it, and everything else with `answer`.
 
-    Bytes are sent as they are. A path of `ill` is answered with that status.
+    Bytes are sent as they are, and so are `texts`, such as logs. A path of `ill` is answered with that status.
     """
 
     def __init__(self) -> None:
@@ -27,6 +27,7 @@ class Api(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, str]] = []
         self.answer: tuple[int, Json | bytes] = (200, {"kind": "Status"})
         self.objects: dict[str, Json] = {}
+        self.texts: dict[str, str] = {}
         self.refused: set[str] = set()
         self.ill: dict[str, int] = {}
 
@@ -49,6 +50,8 @@ class Api(ThreadingHTTPServer):
             return self.ill[at.path], {"message": "the server is currently unable to handle the request"}
         if at.path in self.refused:
             return 403, {"errors": ["permission denied"], "message": "permission denied"}
+        if at.path in self.texts:
+            return 200, self.texts[at.path].encode()
         if at.path in self.objects:
             return 200, self.objects[at.path]
         labels = dict(pair.split("=") for pair in parse_qs(at.query).get("labelSelector", [""])[0].split(",") if pair)

@@ -23,6 +23,7 @@ from playbook.actions.workloads import (
     stamp,
 )
 from playbook.kube import Reader
+from playbook.scrub import scrubbed, secret_values
 from playbook.trouble import Trouble, Unknown
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ DAMAGED_LOG = ("Error while loading log dir", "CorruptRecordException", "Found i
 
 
 def last_log(reader: Reader, namespace: str, one: Unready) -> str:
-    """The last lines of the container that failed; empty when it never ran."""
+    """The last lines of the container that failed, without the values of Secrets; empty when it never ran."""
     if not one.pod:
         return ""
     query: dict[str, Any] = {"tailLines": LOG_LINES, **({"container": one.container} if one.container else {})}
@@ -45,9 +46,12 @@ def last_log(reader: Reader, namespace: str, one: Unready) -> str:
         text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query)
         if not text.strip() and one.previous:
             text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query, previous="true")
-        return text
     except Trouble:
         return ""
+    try:
+        return scrubbed(text, secret_values(reader, namespace))
+    except Trouble as trouble:
+        return f"not shown, since the Secrets whose values may stand in it cannot be read: {trouble.what}"
 
 
 def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -> Trouble | None:

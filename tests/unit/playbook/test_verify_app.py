@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from playbook import bundle, waivers
+from playbook import scrub, waivers
 from playbook.check import Probe, run
 from playbook.facts import Observer
 from playbook.incluster import app_probe
@@ -181,8 +181,8 @@ def test_an_absent_waiver_file_is_refused(tmp_path):
         waivers.load(tmp_path / "none.yaml", CHECKS)
 
 
-def test_a_bundle_cuts_secret_values_out_longest_first():
-    said = bundle.scrubbed("dsn=abc-secret-def token=secret", ["abc-secret-def", "secret"])
+def test_secret_values_are_cut_out_longest_first():
+    said = scrub.scrubbed("dsn=abc-secret-def token=secret", ["abc-secret-def", "secret"])
     assert said == "dsn=<secret> token=<secret>"
 
 

@@ -5,6 +5,7 @@ A real HTTP server has the objects, and a real program stands where helm would r
 
 from __future__ import annotations
 
+import base64
 import sys
 import threading
 import time
@@ -102,6 +103,25 @@ def test_a_pod_that_crashes_again_will_not_become_ready(api: Api, hands: Hands) 
         action.wait_ready(hands, {})
     later.join()
     assert (caught.value.code, "10 restarts" in caught.value.why) == ("SFM-K8S-009", True)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_log_of_a_pod_that_crashes_is_told_without_the_values_of_secrets(
+    readable: bool, api: Api, hands: Hands
+) -> None:
+    show(api, workload("pgpool"), crashing(10))
+    password = base64.b64encode(b"correct-horse\nbattery-staple\n").decode()
+    api.put(f"{CORE}/secrets", {"metadata": {"name": "sharedinfra-postgres"}, "data": {"password": password}})
+    api.texts[f"{CORE}/pods/pgpool-0/log"] = "no login with correct-horse\nnor with battery-staple: refused\n"
+    if not readable:
+        api.refused.add(f"{CORE}/secrets")
+    found = judge(seen(statefulsets=[workload("pgpool")], pods=[crashing(10)]), NOW)
+    trouble = action.terminal_trouble(hands.api, "soma-infra", found)
+    assert trouble is not None
+    assert ("no login with <secret>\n  nor with <secret>: refused" in trouble.why) is readable
+    assert ("not shown, since the Secrets" in trouble.why) is not readable
+    assert "correct-horse" not in trouble.why
+    assert "battery-staple" not in trouble.why
 
 
 def test_who_waits_is_told_how_many_are_ready_and_what_was_warned_of_lately() -> None:
