@@ -38,7 +38,7 @@ stop: ## Stop the memory daemon that `make run` started
 test: $(VENV)/dev.ok ## The whole test suite, without a cluster
 	@$(BIN)/pytest -m "not kind"
 
-kind-test: $(VENV)/dev.ok ## The tests on a real Kind cluster
+kind-test: $(VENV)/dev.ok ## The tests on a real Kind cluster, `soma`, which they delete at their beginning and end
 	@$(BIN)/pytest -m kind tests/kind $(PYTEST_ARGS)
 
 bench: $(VENV)/dev.ok ## Measure the core, the store and the service (BENCH_ARGS=--quick for a few minutes)
