@@ -36,6 +36,7 @@ KNOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "storageClass": ("Storage class; empty: `global.storageClass`.", {}),
     "port": ("", {"minimum": 1, "maximum": 65535}),
     "replicas": ("", {"minimum": 1}),
+    "days": ("", {"minimum": 1, "maximum": 36500}),
     "postgresNodes": ("", {"minimum": 1}),
     "maxmemory": ("", {"pattern": "^[1-9][0-9]*([kKmMgG][bB]?)?$"}),
     "enabled": ("", {}),

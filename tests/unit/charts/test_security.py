@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from testing.charts import HELM, MODES, containers, pod_specs
+from testing.charts import HELM, MODES, Refused, containers, pod_specs
 
 ALL = ("--set", "jaeger.enabled=true", "--set", "qdrant.enabled=true")
 
@@ -170,6 +170,24 @@ def test_cert_manager_is_used_where_the_cluster_has_it(charts):
                if v["name"] in ("tls", "ca")}  # fmt: skip
     assert mounted and mounted <= issued
     assert not [o for o in objects if o["kind"] == "Secret" and o["metadata"]["name"].endswith("-tls")]
+
+
+def test_cert_managers_certificates_live_as_long_as_the_charts_own(charts):
+    objects = charts.render("staging", "--set", "global.tls.source=cert-manager,global.tls.days=300")
+    specs = [o["spec"] for o in objects if o["kind"] == "Certificate"]
+    (authority,) = [spec for spec in specs if spec.get("isCA")]
+    for spec in specs:
+        if spec is not authority:
+            assert (spec["duration"], spec["renewBefore"]) == ("7200h", "2400h")  # 300 days, and a third to restart in
+    # what it signs up to its own renewal ends before it does, and its key stays the same
+    assert (authority["duration"], authority["renewBefore"]) == ("14400h", "7200h")
+    assert authority["privateKey"]["rotationPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("days", [0, 40000])
+def test_a_life_of_certificates_that_nothing_can_have_is_refused(charts, days):
+    with pytest.raises(Refused, match="tls/days"):
+        charts.text("staging", "--set", f"global.tls.days={days}")
 
 
 def test_existing_certificates_are_left_alone(charts):
