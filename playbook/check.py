@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from playbook import mending
+from playbook import background, mending
 from playbook.facts import Observer
 from playbook.kube import Writer
 from playbook.model import Book, Check, CheckSpec, Status
@@ -155,20 +155,10 @@ def blocked_by(spec: CheckSpec, results: Mapping[str, Check], roots: Mapping[str
     return None if blocking is None else roots.get(blocking, blocking)
 
 
-def started(slots: threading.Semaphore, work: Callable[..., Check], *arguments: Any) -> Future[Check]:
-    """`work` in a thread of its own, as soon as there is a slot. A thread that hangs does not keep the program alive,
-    which a pool's would do past every deadline."""
-    future: Future[Check] = Future()
-
-    def whole() -> None:
-        with slots:
-            try:
-                future.set_result(work(*arguments))
-            except BaseException as error:  # noqa: BLE001 - raised again where the result is taken
-                future.set_exception(error)
-
-    threading.Thread(target=whole, daemon=True).start()
-    return future
+def slotted(slots: threading.Semaphore, probe: Probe, functions: Functions, spec: CheckSpec) -> Check:
+    """`run_one` as soon as there is a slot."""
+    with slots:
+        return run_one(probe, functions, spec, probe.deadline)
 
 
 def run(
@@ -204,7 +194,7 @@ def run(
                 results[spec.id] = done
                 tell(done)
                 continue
-            running[started(slots, run_one, probe, functions, spec, probe.deadline)] = spec
+            running[background.started(slotted, slots, probe, functions, spec)] = spec
         if not running:
             continue
         finished, _ = wait(running, timeout=max(0.0, probe.deadline - time.monotonic()), return_when=FIRST_COMPLETED)

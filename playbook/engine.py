@@ -67,6 +67,10 @@ class Hands:
             self._writer = None
         self.seen.forget()
 
+    def until(self, deadline: float) -> None:
+        """Let the step that begins end by then, or when the whole command is over."""
+        self.deadline = min(deadline, self.seen.deadline)
+
     @property
     def left_s(self) -> float:
         """Seconds until the step has to be through; never negative."""
@@ -125,6 +129,8 @@ class Engine:
             return self._note(step, Result.SKIPPED, item.why, started)
         try:
             self.hands.shell.check_cancelled()
+            if started >= self.hands.seen.deadline:
+                raise Trouble("SFM-CLI-025", "the time for the whole command is over", why=f"before: {step.title}")
             self.journal.write("started", step=step.id)
             self.tell(Event("step", step.id, step.title))
             if item.verdict is Verdict.LATER:
@@ -135,7 +141,7 @@ class Engine:
                     kind = Result.UNCHANGED if again.verdict is Verdict.DONE else Result.SKIPPED
                     return self._note(step, kind, again.why, started)
             self._same_cluster(uid)
-            self.hands.deadline = started + step.timeout_s
+            self.hands.until(started + step.timeout_s)
             self.hands.tell = lambda text: self.tell(Event("progress", step.id, text))
             detail = str(registry.action(step.action)(self.hands, step.params))
             self._proved(step)

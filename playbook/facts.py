@@ -7,12 +7,15 @@ unknown with its code and reason: it never counts as absent, because absent lead
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Any
 
+from playbook import background
 from playbook.kube import Reader
 from playbook.model import Book, Fact
 from playbook.shell import CommandFailed, ReadShell
@@ -20,17 +23,22 @@ from playbook.target import Target
 from playbook.trouble import Trouble, Unknown
 
 Values = Mapping[str, Any]
+LOOK_S = 0.2
 RELEASE_TOOLS = ("helm",)
 """The programs without which no release can be deployed; the cluster itself is asked without any."""
 
 
 @dataclass(slots=True)
 class Observer:
-    """Where facts are looked at from. It cannot change what it looks at."""
+    """Where facts are looked at from. It cannot change what it looks at.
+
+    `deadline` is when the whole command is over (monotonic), for looking and for whoever changes something with it.
+    """
 
     target: Target
     book: Book
     shell: ReadShell = field(default_factory=ReadShell)
+    deadline: float = math.inf
     _reader: Reader | None = None
     _making: threading.Lock = field(default_factory=threading.Lock)
 
@@ -219,13 +227,21 @@ def observe_group(seen: Observer, group: str) -> dict[str, Fact]:
 
 
 def observe(seen: Observer, wanted: Iterable[str]) -> dict[str, Fact]:
-    """The facts named in `wanted`, with what else their groups see; groups are looked at side by side."""
+    """The facts named in `wanted`, with what else their groups see; groups are looked at side by side.
+
+    A group that hangs keeps neither ^C nor the deadline of the whole command from ending it.
+    """
     groups = sorted({group_of(fact) for fact in wanted} | ({"api"} if seen.target.context else set()))
-    with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
-        found: dict[str, Fact] = {}
-        for facts in pool.map(lambda group: observe_group(seen, group), groups):
-            found.update(facts)
-    return found
+    running = {group: background.started(observe_group, seen, group) for group in groups}
+    while not all(future.done() for future in running.values()):
+        seen.shell.check_cancelled()
+        left_s = seen.deadline - time.monotonic()
+        if left_s <= 0:
+            late = ", ".join(group for group, future in running.items() if not future.done())
+            why = f"the time for the whole command is over; not known yet: {late}"
+            raise Trouble("SFM-CLI-025", f"looking at {seen.target.name} took too long", why=why)
+        wait(running.values(), timeout=min(LOOK_S, left_s))
+    return {name: fact for future in running.values() for name, fact in future.result().items()}
 
 
 def recorded(facts: Mapping[str, Fact]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -22,6 +22,7 @@ from sfmctl import render
 from sfmctl.codes import C
 from sfmctl.exits import Exit, worst
 from sfmctl.fault import Fault
+from sfmctl.playviews import report, show_plan
 
 if TYPE_CHECKING:
     from playbook.check import Probe
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from playbook.shell import CommandFailed
     from playbook.target import Target
     from playbook.trouble import Trouble
+
+
+Found = TypeVar("Found")
+WHOLE_S = 3600.0
+"""How long a command that changes something may take in all, unless it is told."""
 
 
 class FailLevel(StrEnum):
@@ -181,19 +187,6 @@ def refusal(plan: Plan, book: Book, aim: Target) -> Fault | None:
     return None
 
 
-def plan_tables(plan: Plan) -> list[object]:
-    """The plan for people."""
-    sign = {"do": "~ do", "done": "= done", "later": "? see then", "skip": "- skip", "refused": "! refused"}
-    rows = [
-        (sign[i.verdict.value] + (" (takes away)" if i.step.destructive and i.verdict.value in ("do", "later") else ""),
-         i.step.id, i.step.title, i.why)
-        for i in plan.items
-    ]  # fmt: skip
-    columns = [render.Column("", no_wrap=True), render.Column("step", no_wrap=True), render.Column("what", fold=True),
-               render.Column("because", fold=True)]  # fmt: skip
-    return [render.table(columns, rows, title=f"{plan.play} on {plan.target}")]
-
-
 def confirm(plan: Plan, aim: Target, *, yes: bool) -> None:
     """Ask for the plan's agreement: a yes, or the typed name of the target when something is taken away."""
     if yes:
@@ -240,22 +233,26 @@ def run_play(
     aim: Target,
     output: render.Output,
     *,
+    timeout: float,
     yes: bool = False,
     dry_run: bool = False,
     exit_code: bool = False,
-    checks: Callable[[Target], list[Check]] | None = None,
+    checks: Callable[[Target, float], list[Check]] | None = None,
 ) -> int:
-    """Plan `play`, show it, agree, apply it, then run `checks`; prints the result and returns the exit code."""
+    """Plan `play`, show it, agree, apply it, then run `checks`; prints the result and returns the exit code.
+
+    All of it has `timeout` seconds, apart from the time that a person takes to agree; `checks` gets what is left.
+    """
     from playbook import engine, journal
     from playbook.facts import Observer
     from playbook.load import packaged
-    from playbook.shell import Shell
+    from playbook.shell import ReadShell, Shell
     from sfmctl.playscreen import Progress
 
     started = time.monotonic()
     book = packaged()
-    seen = Observer(aim, book)
     with translated(aim), stopped_by_signals() as stopped:
+        seen = Observer(aim, book, ReadShell(cancelled=stopped), started + timeout)
         left = journal.unfinished(journal.last(aim.state, aim.context))
         if left:
             render.note(f"the run before stopped at {left}; going on from what is there now")
@@ -273,7 +270,9 @@ def run_play(
         outcomes: list[Outcome] = []
         if plan.pending:
             show_plan(plan, render.Output.TABLE, to_stderr=True)
+            asked = time.monotonic()
             confirm(plan, aim, yes=yes)
+            seen.deadline += time.monotonic() - asked
             hands = engine.Hands(aim, book, seen, Shell(cancelled=stopped), 0.0, lambda text: None)
             with journal.opened(aim.state, aim.context, play) as record, Progress(plan) as progress:
                 try:
@@ -286,82 +285,24 @@ def run_play(
                     hands.forget()
         seen.forget()
         failed = [Exit(code) for code in engine.outcome_codes(book, outcomes)]
-        results = checks(aim) if checks and not failed else []
+        results = checks(aim, seen.deadline - time.monotonic()) if checks and not failed else []
     took_ms = round((time.monotonic() - started) * 1000)
     code = worst([*failed, *check_exits(results, book)])
     report(plan, outcomes, results, output, took_ms, code)
     return code
 
 
-def show_plan(plan: Plan, output: render.Output, *, to_stderr: bool) -> None:
-    """Print the plan: the result of a dry run, or what a person is asked to agree to."""
-    if to_stderr:
-        console = render.stderr()
-        for part in plan_tables(plan):
-            console.print(part)
-        return
-    render.result(
-        output,
-        "Plan",
-        json_body=plan.as_dict,
-        short_rows=lambda: [(i.step.id, i.verdict.value, i.why) for i in plan.items],
-        tables=lambda: plan_tables(plan),
-    )
+def within(timeout: float, look: Callable[[], Found]) -> Found:
+    """What `look` finds, when it ends within `timeout` seconds; OVERALL_TIMEOUT when it does not."""
+    from playbook.background import started
 
-
-def report(
-    plan: Plan, outcomes: Sequence[Outcome], checks: Sequence[Check], output: render.Output, took_ms: int, code: Exit
-) -> None:
-    """Print what came out of a run; the first failure is told in full on stderr."""
-    from playbook.model import Result
-
-    changes = sum(o.result is Result.CHANGED for o in outcomes)
-    render.result(
-        output,
-        "Run",
-        json_body=lambda: {
-            "plan": plan.as_dict(),
-            "changed": changes,
-            "outcomes": [o.as_dict() for o in outcomes],
-            "checks": [c.as_dict() for c in checks],
-            "duration_ms": took_ms,
-            "exitCode": int(code),
-        },
-        short_rows=lambda: [
-            *((o.step, o.result.value, o.detail) for o in outcomes),
-            *((c.id, c.status.value, c.observed) for c in checks),
-            ("changed", changes, f"{took_ms / 1000:.1f} s"),
-        ],
-        tables=lambda: run_tables(plan, outcomes, checks, changes, took_ms),
-    )
-    for one in outcomes:
-        if one.result is Result.FAILED:
-            render.fault(
-                Fault(one.code, one.title, why=one.detail.replace("\n", "\n        "), next_step=one.next_step)
-            )
-
-
-def run_tables(
-    plan: Plan, outcomes: Sequence[Outcome], checks: Sequence[Check], changes: int, took_ms: int
-) -> list[object]:
-    """What came out, for people."""
-    from sfmctl.checks import check_tables
-
-    parts: list[object] = []
-    if outcomes:
-        columns = [render.Column("result", no_wrap=True), render.Column("step", no_wrap=True),
-                   render.Column("seconds", right=True), render.Column("detail", fold=True)]  # fmt: skip
-        rows = [(o.result.value, o.step, f"{o.duration_ms / 1000:.1f}", o.detail.splitlines()[0] if o.detail else "")
-                for o in outcomes]  # fmt: skip
-        parts.append(render.table(columns, rows))
-    else:
-        parts += [f"{i.step.id} is skipped: {i.why}" for i in plan.items if i.verdict.value == "skip"]
-    parts += check_tables(checks) if checks else []
-    done = f"{changes} steps changed something" if changes else "nothing to change, everything is as it should be"
-    if any(o.code for o in outcomes):
-        done = f"stopped; {changes} steps changed something"
-    parts.append(f"{plan.play} on {plan.target}: {done} ({took_ms / 1000:.1f} s)")
-    return parts
+    future = started(look)
+    try:
+        return future.result(timeout)
+    except TimeoutError as error:
+        if future.done():
+            raise
+        raise C.OVERALL_TIMEOUT.fault(why=f"nothing was found out within {timeout:g} s") from error
 
 
 def check_exits(checks: Sequence[Check], book: Book, fail_on: str = FailLevel.FAIL) -> list[Exit]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -82,21 +83,34 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+def leading(kubeconfig: Path, url: str, contexts: Sequence[str]) -> None:
+    """Write a kubeconfig whose contexts lead to `url`."""
+    config = {
+        "apiVersion": "v1", "kind": "Config", "current-context": contexts[-1],
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": "a-token"}}],
+        "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in contexts],
+    }  # fmt: skip
+    kubeconfig.write_text(yaml.safe_dump(config))
+
+
 @contextlib.contextmanager
 def serving(kubeconfig: Path, *contexts: str) -> Iterator[Api]:
     """The server, and at `kubeconfig` a file with `contexts` that lead to it."""
     with Api() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": contexts[-1],
-            "clusters": [{"name": "c", "cluster": {"server": server.url}}],
-            "users": [{"name": "u", "user": {"token": "a-token"}}],
-            "contexts": [{"name": name, "context": {"cluster": "c", "user": "u"}} for name in contexts],
-        }  # fmt: skip
-        kubeconfig.write_text(yaml.safe_dump(config))
+        leading(kubeconfig, server.url, contexts)
         try:
             yield server
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextlib.contextmanager
+def silent(kubeconfig: Path, *contexts: str) -> Iterator[None]:
+    """A server that takes connections and never answers, and a file with `contexts` that lead to it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        leading(kubeconfig, f"http://127.0.0.1:{server.getsockname()[1]}", contexts)
+        yield

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from playbook import background
 from playbook.actions.chart import documents
 from playbook.check import Probe, Verdicts
 from playbook.kube import MANAGER, Json, Reader, Writer
@@ -80,8 +80,7 @@ def pairs(reader: Reader, target: Target, manifest: str) -> list[Pair]:
     known: dict[str, Json] = {}
     items = documents(manifest)
     paths = [resource_path(reader, item, target.namespace, known) for item in items]
-    with ThreadPoolExecutor(max_workers=READERS) as pool:
-        lives = list(pool.map(lambda path: reader.get(path) if path else None, paths))
+    lives = background.each(lambda path: reader.get(path) if path else None, paths, READERS)
     return [Pair(item, path or "", live) for item, path, live in zip(items, paths, lives, strict=True)]
 
 

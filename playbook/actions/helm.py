@@ -139,7 +139,7 @@ def free(hands: Hands, params: Mapping[str, Any]) -> str:
     target = hands.target
     good = max(once_deployed(history(target, hands.shell)))
     hands.tell(f"the release is stuck: rolling back to revision {good}")
-    hands.shell.run(["helm", "rollback", target.release, str(good), *cluster_flags(target)], timeout_s=120)
+    hands.shell.run(["helm", "rollback", target.release, str(good), *cluster_flags(target)], timeout_s=hands.left_s)
     return f"rolled back to revision {good}"
 
 
@@ -147,7 +147,7 @@ def clear(hands: Hands, params: Mapping[str, Any]) -> str:
     """Remove a release that was cut off before it was ever deployed, or while it was removed; absent is success."""
     hands.tell("the release is stuck with nothing to go back to: removing it")
     argv = ["helm", "uninstall", hands.target.release, *cluster_flags(hands.target), "--no-hooks", "--ignore-not-found"]
-    hands.shell.run(argv, timeout_s=120)
+    hands.shell.run(argv, timeout_s=hands.left_s)
     return "removed what was never installed whole, or was half removed"
 
 

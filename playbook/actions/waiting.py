@@ -159,11 +159,13 @@ def closed_vault(hands: Hands, found: Sequence[Unready]) -> Trouble | None:
 def wait_ready(hands: Hands, params: Mapping[str, Any]) -> str:
     """Wait until all workloads are ready; early when that cannot come, and with names and reasons at the deadline."""
     started = time.monotonic()
-    deadline = started + hands.target.ready_timeout_s
-    hands.deadline = deadline
-    found = watch(hands, lambda: time.monotonic() >= deadline, ready_ends=True)
+    hands.until(started + hands.target.ready_timeout_s)
+    found = watch(hands, lambda: hands.left_s <= 0, ready_ends=True)
     if found:
         why = "\n".join(str(one) for one in found)
+        if time.monotonic() >= hands.seen.deadline:
+            what = f"the time for the whole command is over, and {len(found)} workloads are not ready"
+            raise Trouble("SFM-CLI-025", what, why=why)
         raise Trouble(
             "SFM-K8S-010", f"{len(found)} workloads are not ready after {hands.target.ready_timeout_s:g} s", why=why
         )

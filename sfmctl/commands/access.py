@@ -44,10 +44,11 @@ def part(play: str, doc: str) -> Callable[..., int]:
         yes: playrun.Yes = False,
         dry_run: playrun.DryRun = False,
         exit_code: playrun.ExitCode = False,
+        timeout: playrun.Timeout = playrun.WHOLE_S,
         output: render.OutputOption = render.Output.TABLE,
     ) -> int:
         aim = aim_at(name, env, namespace, cluster, context, kubeconfig)
-        return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+        return playrun.run_play(play, aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
     command.__doc__ = doc
     return command

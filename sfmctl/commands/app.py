@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,11 +71,12 @@ def wire(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Give an application all that it needs: namespace, secrets, database, Redis user, Kafka user, topics, settings."""
     aim = aim_at(name, env, namespace, cluster, context, kubeconfig, sfmctl_image=sfmctl_image)
-    return playrun.run_play("app-wire", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play("app-wire", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def unwire(
@@ -92,12 +94,13 @@ def unwire(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Take an application's access away; its data is kept, and wiring it again gives it back, unless --delete-data."""
     aim = aim_at(name, env, namespace, cluster, context, kubeconfig, allow=allow, sfmctl_image=sfmctl_image)
     play = "app-erase" if delete_data else "app-unwire"
-    return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play(play, aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def show(
@@ -108,6 +111,7 @@ def show(
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
     sfmctl_image: JobImage = "",
+    timeout: playrun.Timeout = 120.0,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Show each part of an application's wire-up: as it should be, or what is wanting. Leaves with 3 when any is."""
@@ -117,7 +121,7 @@ def show(
 
     aim = aim_at(name, env, namespace, cluster, context, kubeconfig, sfmctl_image=sfmctl_image)
     with playrun.translated(aim):
-        seen = Observer(aim, packaged())
+        seen = Observer(aim, packaged(), deadline=time.monotonic() + timeout)
         try:
             plan, _ = make_plan(seen, "app-wire")
         finally:

@@ -31,6 +31,7 @@ def create(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Make the kind cluster and its context; says beforehand if it would make one anew."""
@@ -38,7 +39,9 @@ def create(
         cluster=cluster, kubeconfig=kubeconfig, infra=infra, node_image=node_image, kind_config=kind_config,
         archive=archive, recreate=recreate,
     )  # fmt: skip
-    return playrun.run_play("cluster-create", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play(
+        "cluster-create", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code
+    )
 
 
 def delete(
@@ -48,11 +51,14 @@ def delete(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Delete the kind cluster with all that is in it; absent is success."""
     aim = playrun.target(cluster=cluster, kubeconfig=kubeconfig, infra=infra)
-    return playrun.run_play("cluster-delete", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play(
+        "cluster-delete", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code
+    )
 
 
 def status(

@@ -56,6 +56,7 @@ def build(
     buildkit: playrun.BuildKit = True,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Build those of our own images that the charts run and that are not there yet."""
@@ -63,7 +64,8 @@ def build(
         mode=mode, values=values, cluster=cluster, infra=infra, build_args=build_arg, build_network=build_network,
         buildkit=buildkit,
     )  # fmt: skip
-    return playrun.run_play("images-rebuild" if everything else "images-build", aim, output, yes=yes, dry_run=dry_run)
+    play = "images-rebuild" if everything else "images-build"
+    return playrun.run_play(play, aim, output, timeout=timeout, yes=yes, dry_run=dry_run)
 
 
 def preload(
@@ -81,6 +83,7 @@ def preload(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Bring every image onto every node, from a registry, a mirror or an archive folder, and ask each node for it."""
@@ -88,7 +91,9 @@ def preload(
         mode=mode, values=values, cluster=cluster, kubeconfig=kubeconfig, infra=infra, kind_config=kind_config,
         mirror=mirror, archive=archive, build_args=build_arg, build_network=build_network, buildkit=buildkit,
     )  # fmt: skip
-    return playrun.run_play("images-preload", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play(
+        "images-preload", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code
+    )
 
 
 def verify(

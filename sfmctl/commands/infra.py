@@ -28,6 +28,7 @@ def deploy(
     infra: playrun.Infra = None,
     allow: playrun.Allow = None,
     ready_timeout: playrun.ReadyTimeout = 600.0,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
@@ -40,7 +41,7 @@ def deploy(
         mode=mode, values=values, recover=recover, change_mode=change_mode, allow=allow, cluster=cluster,
         context=context, kubeconfig=kubeconfig, infra=infra, ready_timeout_s=ready_timeout,
     )  # fmt: skip
-    return playrun.run_play("deploy", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play("deploy", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def rollback(
@@ -51,6 +52,7 @@ def rollback(
     infra: playrun.Infra = None,
     allow: playrun.Allow = None,
     ready_timeout: playrun.ReadyTimeout = 600.0,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     output: render.OutputOption = render.Output.TABLE,
@@ -60,4 +62,4 @@ def rollback(
         mode=mode, cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
         ready_timeout_s=ready_timeout,
     )  # fmt: skip
-    return playrun.run_play("rollback", aim, output, yes=yes, dry_run=dry_run)
+    return playrun.run_play("rollback", aim, output, timeout=timeout, yes=yes, dry_run=dry_run)

@@ -40,6 +40,7 @@ def up(
     recreate: Annotated[bool, typer.Option("--recreate", help="Delete a cluster of that name first.")] = False,
     allow: playrun.Allow = None,
     ready_timeout: playrun.ReadyTimeout = 600.0,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
@@ -52,7 +53,9 @@ def up(
         build_network=build_network, buildkit=buildkit, recover=recover, change_mode=change_mode,
         allow=allow, recreate=recreate, ready_timeout_s=ready_timeout,
     )  # fmt: skip
-    return playrun.run_play("up", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code, checks=after_play)
+    return playrun.run_play(
+        "up", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code, checks=after_play
+    )
 
 
 def down(
@@ -69,6 +72,7 @@ def down(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Delete the kind cluster with all that is in it; on other clusters, or with --keep-cluster, what `reset` does."""
@@ -76,7 +80,7 @@ def down(
         cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra, allow=allow,
         keep_cluster=keep_cluster, force_finalizers=force_finalizers, gone_wait_s=wait,
     )  # fmt: skip
-    return playrun.run_play("down", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play("down", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def reset(
@@ -102,6 +106,7 @@ def reset(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Remove the release and its namespace from the cluster, naming what blocks it; absent is success.
@@ -116,7 +121,7 @@ def reset(
         build_network=build_network, buildkit=buildkit,
     )  # fmt: skip
     play = "reset-compose" if compose else "reset"
-    return playrun.run_play(play, aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play(play, aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)
 
 
 def status(
@@ -124,6 +129,7 @@ def status(
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
     infra: playrun.Infra = None,
+    timeout: playrun.Timeout = 60.0,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Who is ready, who is not and why, with the release's state, the namespace's and the last warnings.
@@ -135,9 +141,14 @@ def status(
     started = time.monotonic()
     aim = playrun.target(cluster=cluster, context=context, kubeconfig=kubeconfig, infra=infra)
     with playrun.probing(aim) as probe:
-        namespace = probe.seen.reader.get(f"/api/v1/namespaces/{aim.namespace}")
-        release = helm.status(aim, probe.seen.shell)
-        seen = workloads.scene(probe.seen.reader, aim.namespace)
+        namespace, release, seen = playrun.within(
+            timeout,
+            lambda: (
+                probe.seen.reader.get(f"/api/v1/namespaces/{aim.namespace}"),
+                helm.status(aim, probe.seen.shell),
+                workloads.scene(probe.seen.reader, aim.namespace),
+            ),
+        )
     rows = workloads.overview(seen, time.time())
     warnings = workloads.last_warnings(seen)
     phase = namespace["status"]["phase"] if namespace else "absent"

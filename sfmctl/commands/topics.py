@@ -11,6 +11,9 @@ from sfmctl.commands.app import Env, JobImage, Name, aim_at
 from sfmctl.exits import Exit, worst
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from playbook.wiring.reach import Reach
     from playbook.wiring.topics import TopicChange
 
 
@@ -30,6 +33,7 @@ def plan(
     kubeconfig: playrun.Kubeconfig = None,
     exit_code: playrun.ExitCode = False,
     fail_on: playrun.FailOn = playrun.FailLevel.FAIL,
+    timeout: playrun.Timeout = 120.0,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Show each topic as it is and as the mode wants it: what would be made, grown or set, and what only differs."""
@@ -43,12 +47,16 @@ def plan(
     aim = aim_at(name, env, "", cluster, context, kubeconfig)
     with playrun.translated(aim):
         seen = Observer(aim, packaged())
-        try:
+
+        def look() -> tuple[Reach, str, Sequence[TopicChange]]:
             facts.require_env(seen)
             reach = facts.reach_of(seen)
             at = reach.endpoints()
             away = at.elsewhere("kafka")
-            changes = left_to_the_operator(wanted(reach.app, at)) if away else topic_changes(reach, at)
+            return reach, away, left_to_the_operator(wanted(reach.app, at)) if away else topic_changes(reach, at)
+
+        try:
+            reach, away, changes = playrun.within(timeout, look)
         finally:
             seen.forget()
     acls = sorted(map(str, kafka_acls(reach.app)))
@@ -104,8 +112,9 @@ def apply(
     yes: playrun.Yes = False,
     dry_run: playrun.DryRun = False,
     exit_code: playrun.ExitCode = False,
+    timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Make, grow and set the topics as planned; a replication factor or too many partitions are left as they are."""
     aim = aim_at(name, env, "", cluster, context, kubeconfig, sfmctl_image=sfmctl_image)
-    return playrun.run_play("topics-apply", aim, output, yes=yes, dry_run=dry_run, exit_code=exit_code)
+    return playrun.run_play("topics-apply", aim, output, timeout=timeout, yes=yes, dry_run=dry_run, exit_code=exit_code)

@@ -53,6 +53,7 @@ def status(
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
+    timeout: playrun.Timeout = 60.0,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Say of every node whether it is initialised, unsealed and active."""
@@ -60,7 +61,7 @@ def status(
 
     aim = playrun.target(cluster=cluster, context=context, kubeconfig=kubeconfig, need_infra=False)
     with playrun.probing(aim) as probe:
-        return show(vault.nodes(probe.seen.reader, aim), output)
+        return show(playrun.within(timeout, lambda: vault.nodes(probe.seen.reader, aim)), output)
 
 
 @group.command()
@@ -77,6 +78,10 @@ def init(
     cluster: playrun.Cluster = "soma",
     context: playrun.Context = "",
     kubeconfig: playrun.Kubeconfig = None,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", help="Seconds until Vault answers; keys that are being made are waited for.", min=1),
+    ] = 60.0,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
     """Initialise Vault. The keys are shown once, here, or encrypted into a file; they are kept nowhere else."""
@@ -95,8 +100,10 @@ def init(
         probe = stack.enter_context(playrun.probing(aim))
         room = (shares + 1) * vault.SHARE_BYTES
         write = stack.enter_context(vault.private_file(out, room)) if age or pgp else None
+        reader = probe.seen.reader
+        playrun.within(timeout, lambda: vault.answered(reader, aim, vault.pods(reader, aim)[0]))
         stack.enter_context(unstopped())
-        keys = vault.initialise(probe.seen.reader, aim, shares=shares, threshold=threshold, pgp=public)
+        keys = vault.initialise(reader, aim, shares=shares, threshold=threshold, pgp=public)
         if write is None:
             return told(keys, aim, output)
         return sealed(keys, aim, output, encrypt(keys.document()), out, write)

@@ -24,6 +24,7 @@ INFRA_CATEGORIES = ("cluster", "namespace", "release", "images", "pods", "databa
 """The rows of the matrix that need no application, by category."""
 
 SETTLING_ATTEMPTS = 20
+SETTLING_S = 120.0
 
 Only = Annotated[list[str] | None, typer.Option("--only", help="Only these checks: an id, a category, or vault.*")]
 Skip = Annotated[list[str] | None, typer.Option("--skip", help="Leave these checks out.")]
@@ -64,10 +65,10 @@ def matrix(
     )
 
 
-def after_play(aim: Target) -> list[Check]:
+def after_play(aim: Target, left_s: float) -> list[Check]:
     """The checks at the end of `up`: servers that became ready a moment ago may need another to answer well."""
     with playrun.probing(aim) as probe:
-        return matrix(probe, attempts=SETTLING_ATTEMPTS)
+        return matrix(probe, attempts=SETTLING_ATTEMPTS, timeout_s=min(SETTLING_S, left_s))
 
 
 def bundled(probe: Probe, results: list[Check], folder: Path | None) -> None:

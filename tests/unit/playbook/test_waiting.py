@@ -124,6 +124,14 @@ def test_the_log_of_a_pod_that_crashes_is_told_without_the_values_of_secrets(
     assert "battery-staple" not in trouble.why
 
 
+def test_the_end_of_the_whole_commands_time_ends_the_wait(api: Api, hands: Hands) -> None:
+    show(api, workload("opa"))
+    hands.seen.deadline = time.monotonic() + 1
+    with pytest.raises(Trouble) as caught:
+        action.wait_ready(hands, {})
+    assert (caught.value.code, "StatefulSet opa 0/1" in caught.value.why) == ("SFM-CLI-025", True)
+
+
 def test_who_waits_is_told_how_many_are_ready_and_what_was_warned_of_lately() -> None:
     def event(at: str, message: str) -> dict[str, Any]:
         return {"metadata": {"creationTimestamp": at}, "reason": "Unhealthy", "lastTimestamp": at, "message": message,
