@@ -62,14 +62,29 @@ def test_only_the_environments_that_were_asked_for_are_delivered_to(tmp_path, ca
     assert "SFM-CLI-020" in capsys.readouterr().err
 
 
-def test_what_runs_beside_the_secrets_is_named_exactly(flows):
+def script(flows, words: str) -> str:
+    """The one script of the deploy job that has these words in its name or text."""
     deploy = yaml.safe_load(flows["shop-deploy.yml"].read_text())["jobs"]["deploy"]
-    [install] = [step["run"] for step in deploy["steps"] if "pip install" in step.get("run", "")]
-    assert install.endswith(f"=={version('soma-fractal-memory')}'")
-    [named] = [step["run"] for step in deploy["steps"] if step.get("name") == "The image of the Jobs is named"]
-    for image, code in (("", 1), ("registry.example/sfmctl@sha256:00", 0)):
-        ran = subprocess.run(["bash", "-ec", named], env={"SFM_SFMCTL_IMAGE": image}, capture_output=True, check=False)
-        assert ran.returncode == code
+    [found] = [s["run"] for s in deploy["steps"] if "run" in s and words in s.get("name", "") + s["run"]]
+    return found
+
+
+@pytest.mark.parametrize("lacking", ["", "SFM_CONTEXT", "SFM_SFMCTL_IMAGE"])
+def test_a_pipeline_that_names_no_cluster_or_no_image_stops_and_says_so(flows, lacking):
+    given = {"SFM_CONTEXT": "platform-staging", "SFM_SFMCTL_IMAGE": "registry.example/sfmctl@sha256:00"}
+    ran = subprocess.run(["bash", "-ec", script(flows, "are named")], env=given | ({lacking: ""} if lacking else {}),
+                         capture_output=True, text=True, check=False)  # fmt: skip
+    assert ran.returncode == bool(lacking)
+    assert ("::error::" in ran.stdout) == bool(lacking)
+
+
+@pytest.mark.parametrize("given", ["", "soma-fractal-memory[client,cluster] @ https://files.example/s.whl#sha256=00"])
+def test_what_is_installed_is_named_exactly_and_can_be_pinned(flows, given):
+    shown = script(flows, "pip install").replace("python -m pip install", "printf %s")
+    ran = subprocess.run(
+        ["bash", "-ec", shown], env={"SFMCTL_PACKAGE": given}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == (given or f"soma-fractal-memory[client,cluster]=={version('soma-fractal-memory')}")
 
 
 def test_every_needed_job_output_and_input_exists(flows):
@@ -206,6 +221,17 @@ def test_the_chart_reads_what_the_wire_up_made():
     )  # fmt: skip
     assert yaml.safe_load(files["Chart.yaml"])["name"] == "shop"
     assert not [text for text in files.values() if re.search(r"@[A-Z]+@", text)]
+
+
+@pytest.mark.parametrize("given", [[], ["--set", "imagePullSecrets[0].name=registry"]])
+def test_the_chart_names_the_secrets_of_a_private_registry_where_there_are_any(tmp_path, given):
+    write(tmp_path, chart(APP))
+    ran = subprocess.run(
+        ["helm", "template", "shop", str(tmp_path), *given], capture_output=True, text=True, check=True
+    )
+    [deployment] = [one for one in yaml.safe_load_all(ran.stdout) if one["kind"] == "Deployment"]
+    wanted = [{"name": "registry"}] if given else None
+    assert deployment["spec"]["template"]["spec"].get("imagePullSecrets") == wanted
 
 
 def test_a_placeholder_that_nothing_stands_for_is_an_error():
