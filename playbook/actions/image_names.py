@@ -17,6 +17,11 @@ def canonical(ref: str) -> str:
     return f"{head}/{last}" + (f"@{digest}" if at else "")
 
 
+def mirrored(ref: str, mirror: str) -> str:
+    """A reference on a mirror: the path that it has in its own registry, below the mirror's prefix."""
+    return f"{mirror.rstrip('/')}/{canonical(ref).partition('/')[2]}"
+
+
 def held_as(ref: str) -> str:
     """The name under which an image is saved and loaded: a digest as a tag, since neither keeps a digest."""
     name, at, digest = ref.partition("@")

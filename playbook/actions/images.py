@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from playbook.actions import archive, chart, docker, kind
 from playbook.actions.docker import SOURCE_LABEL, Local
-from playbook.actions.image_names import canonical, held_as
+from playbook.actions.image_names import canonical, held_as, mirrored
 from playbook.check import Probe, Verdicts
 from playbook.model import Book, Image, Status
 from playbook.shell import CommandFailed, Shell
@@ -206,7 +206,7 @@ def fetch(hands: Hands, image: Image) -> None:
         return
     remote = image.ref
     if source.kind == "mirror":
-        remote = f"{source.where.rstrip('/')}/{canonical(image.ref).partition('/')[2]}"
+        remote = mirrored(image.ref, source.where)
     try:
         if not ("@" in image.ref and named(shell, image.ref, held_as(image.ref))):
             hands.tell(f"pulling {remote}")

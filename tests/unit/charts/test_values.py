@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
+from playbook.actions.image_names import mirrored
 from testing.charts import HELM, MODES, ROOT, Refused, containers, unresolved
 
 COMPONENTS = [d["name"] for d in yaml.safe_load((HELM / "soma-infra" / "Chart.yaml").read_text())["dependencies"]]
@@ -94,6 +95,17 @@ def test_a_mirror_goes_before_every_image_and_a_digest_wins(charts):
     used = {c["image"] for _, c in containers(objects)}
     assert all(ref.startswith("mirror.example:5000/") for ref in used)
     assert f"mirror.example:5000/openpolicyagent/opa@{digest}" in used
+
+
+@pytest.mark.parametrize(
+    "repository", ["redis", "quay.io/coreos/etcd", "localhost/a", "localhost:5000/a/b", "soma/x", ""]
+)
+def test_the_charts_and_the_playbook_look_for_an_image_at_one_place_of_a_mirror(charts, repository):
+    given = ["--set", f"redis.image.repository={repository},redis.image.tag=t"] if repository else []
+    mirror = "mirror.example/of/ours"
+    theirs = [c["image"] for _, c in containers(charts.render("dev", *given))]
+    ours = [c["image"] for _, c in containers(charts.render("dev", *given, "--set", f"global.imageRegistry={mirror}"))]
+    assert ours == [mirrored(ref, mirror) for ref in theirs]
 
 
 def test_every_container_starts_with_a_command_of_its_own(charts):

@@ -7,7 +7,7 @@ import pytest
 from playbook.actions import archive, chart
 from playbook.actions.archive import Index
 from playbook.actions.docker import Local
-from playbook.actions.image_names import canonical, held_as
+from playbook.actions.image_names import canonical, held_as, mirrored
 from playbook.actions.images import arrived, carried, described, listed, load_code, meant, source_label, to_fetch
 from playbook.load import packaged
 from playbook.model import Image
@@ -43,6 +43,18 @@ def test_names_that_mean_the_same_are_the_same(ref: str, means: str) -> None:
 )
 def test_a_digest_is_held_as_a_tag(ref: str, name: str) -> None:
     assert held_as(ref) == name
+
+
+@pytest.mark.parametrize(
+    ("ref", "there"),
+    [
+        ("redis:7", "m.example/p/library/redis:7"),
+        ("quay.io/coreos/etcd:v3.5.16", "m.example/p/coreos/etcd:v3.5.16"),
+        ("lab/redis@sha256:0a1b", "m.example/p/lab/redis@sha256:0a1b"),
+    ],
+)
+def test_a_mirror_has_an_image_under_its_own_path(ref: str, there: str) -> None:
+    assert mirrored(ref, "m.example/p") == mirrored(ref, "m.example/p/") == there
 
 
 def test_an_own_image_is_known_under_another_tag() -> None:

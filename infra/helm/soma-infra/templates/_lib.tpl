@@ -19,10 +19,18 @@ app.kubernetes.io/part-of: soma-infra
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end -}}
 
-{{/* An image as values give it: registry prefix (a mirror), repository, tag or digest. */}}
+{{/* An image as values give it: repository, tag or digest. On a mirror it has the same path without its registry, and Docker's
+     own images are below library/, as `--mirror` of sfmctl has it. */}}
 {{- define "soma.image" -}}
 {{- $g := .root.Values.global -}}{{- $i := .image -}}
-{{- if $g.imageRegistry }}{{ trimSuffix "/" $g.imageRegistry }}/{{ end }}{{ $i.repository }}{{ if $i.digest }}@{{ $i.digest }}{{ else }}:{{ $i.tag }}{{ end -}}
+{{- $repository := $i.repository -}}
+{{- if $g.imageRegistry -}}
+{{- $parts := splitList "/" $repository -}}
+{{- if eq (len $parts) 1 }}{{ $parts = prepend $parts "library" }}
+{{- else if regexMatch "[.:]|^localhost$" (first $parts) }}{{ $parts = rest $parts }}{{ end -}}
+{{- $repository = join "/" (prepend $parts (trimSuffix "/" $g.imageRegistry)) -}}
+{{- end -}}
+{{ $repository }}{{ if $i.digest }}@{{ $i.digest }}{{ else }}:{{ $i.tag }}{{ end -}}
 {{- end -}}
 
 {{/* Pod fields that every pod has: Pod Security "restricted", no token, no service environment variables. */}}
