@@ -58,7 +58,8 @@ class WriteTx(Protocol):
         """Add events to the outbox."""
 
     def purge(self, ns_id: int, id_: str) -> int:
-        """Erase payload, vector, metadata and features of every version; digests stay. Returns how many were erased.
+        """Erase payload, vector, metadata, features, kind and content type of every version; digests stay. Returns of
+        how many versions the payload was erased.
 
         Call it before the PURGED row is appended. From then on those versions read as payload None, metadata "".
         """

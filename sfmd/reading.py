@@ -164,10 +164,10 @@ class Reading:
 
     def _get(self, space: Space, id_: str, seq: int, *, vector: bool, dead: bool) -> Memory:
         row = self._store.state_at(space.namespace.ns_id, id_, seq)
+        if row is not None and row.payload is None:
+            raise Refused(E.PURGED, f"memory {id_!r} was purged; it is gone from the past too")
         if row is None or (row.deleted and not dead):
             raise Refused(E.NO_MEMORY, f"no live memory has the id {id_!r}")
-        if row.payload is None:
-            raise Refused(E.PURGED, f"memory {id_!r} was purged; it is gone from the past too")
         if not vector:
             row = replace(row, vector=None)
         return memories.memory_of(row, space.at(seq), space.counts, self._clock())

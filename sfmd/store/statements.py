@@ -68,10 +68,10 @@ def _columns(table: Any, content: Any, *, payloads: bool, vectors: bool) -> list
     t, c = table.c, content.c
     return [
         t.seq, t.ns_id, t.op, t.principal, t.at_s, t.id, t.version, t.content_seq, t.row_seq, t.expires_seq,
-        t.prev_seq, t.deleted, c.kind, unless_purged(c.payload) if payloads else none,
-        c.content_type, c.digest, unless_purged(c.vector) if vectors else none, t.importance, t.event_time_s,
-        t.half_life_class, unless_purged(c.features), unless_purged(c.metadata_json), t.access_time_s, t.access_count,
-        t.request_digest, t.detail_json,
+        t.prev_seq, t.deleted, unless_purged(c.kind, "''"), unless_purged(c.payload) if payloads else none,
+        unless_purged(c.content_type, "''"), c.digest, unless_purged(c.vector) if vectors else none, t.importance,
+        t.event_time_s, t.half_life_class, unless_purged(c.features), unless_purged(c.metadata_json), t.access_time_s,
+        t.access_count, t.request_digest, t.detail_json,
     ]  # fmt: skip
 
 
@@ -160,8 +160,8 @@ class Statements:
         return self._compile(insert.on_conflict_do_update(index_elements=["ns_id"], set_=update))
 
     def _versions(self) -> Statement:
-        """Content rows of one memory that still hold content, by walking its chain: seq and the lengths to
-        overwrite.
+        """Content rows of one memory that were not purged, by walking its chain: seq and what to overwrite. Compacted
+        ones too: their small columns are still there.
         """
         chain = self._chain("ns_id", "id")
         row = memory_changes
@@ -172,16 +172,19 @@ class Statements:
                 sa.func.length(row.c.vector),
                 sa.func.length(row.c.features),
                 row.c.metadata_json,
+                row.c.kind,
+                row.c.content_type,
             )
             .select_from(row)
             .join(chain, chain.c.seq == row.c.seq)
-            .where(row.c.content_seq == row.c.seq, row.c.purged == sa.literal_column("0"))
+            .where(row.c.content_seq == row.c.seq, row.c.purged != sa.literal_column("1"))
             .order_by(row.c.seq)
         )
 
     def _purge(self) -> Statement:
         values: dict[str, Any] = {
-            n: sa.bindparam(f"new_{n}") for n in ("payload", "vector", "features", "metadata_json")
+            n: sa.bindparam(f"new_{n}")
+            for n in ("payload", "vector", "features", "metadata_json", "kind", "content_type")
         }
         return self._compile(
             sa.update(memory_changes)

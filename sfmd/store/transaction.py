@@ -112,25 +112,29 @@ class Transaction:
         self._database.insert_many(self._cursor, self._sql.enqueue, rows)
 
     def purge(self, ns_id: int, id_: str) -> int:
-        """Overwrite payload, vector, metadata and features of every version with as many zeros (blanks).
+        """Overwrite what a caller said in every version (payload, vector, metadata, features, kind, content type) with
+        as many zeros or blanks.
 
         In place and of equal length, so that SQLite moves no neighbouring row and leaves no stale copy of
-        one. Digests stay. Returns the number of versions erased.
+        one. Digests stay. Returns the number of versions whose payload was erased.
         """
         statement = self._sql.versions
         self._cursor.execute(statement.sql, statement.args(ns_id=ns_id, id=id_))
         versions = self._cursor.fetchall()
-        for seq, payload, vector, features, metadata in versions:
+        for seq, payload, vector, features, *texts in versions:
+            metadata, kind, content_type = (" " * len(text.encode()) for text in texts)
             blank = {
-                "new_payload": bytes(payload or 0),
+                "new_payload": None if payload is None else bytes(payload),
                 "new_vector": None if vector is None else bytes(vector),
                 "new_features": bytes(features or 0),
-                "new_metadata_json": " " * len(metadata.encode()),
+                "new_metadata_json": metadata,
+                "new_kind": kind,
+                "new_content_type": content_type,
                 "of": seq,
             }
             self._cursor.execute(self._sql.purge.sql, self._sql.purge.args(**blank))
         self.erased = self.erased or bool(versions)
-        return len(versions)
+        return sum(payload is not None for _, payload, *_ in versions)
 
     def finish(self) -> None:
         """Called before the commit. Raises Refused(BUG) when a reserved seq was not appended."""

@@ -275,7 +275,7 @@ class Daemon(RuleBasedStateMachine):
         if head is None or not head.live:
             with pytest.raises(Refused) as refused:
                 self.run(self.service.get(TESTER, "notes", id_))
-            assert refused.value.code is E.NO_MEMORY
+            assert refused.value.code is (E.PURGED if id_ in self.purged else E.NO_MEMORY)
             return
         found = self.run(self.service.get(TESTER, "notes", id_, include_vector=True))
         unit, _ = vectors.normalise(head.content.vector or b"", DIM)

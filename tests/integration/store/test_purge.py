@@ -48,6 +48,20 @@ def test_purged_bytes_leave_every_file_while_the_store_is_open(tmp_path: Path) -
     assert check(tmp_path).problems == []
 
 
+def test_kind_and_content_type_go_too_also_of_versions_that_a_compaction_emptied(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    ns = make_namespace(store)
+    first = store_one(store, ns.ns_id, "a", b"one", kind="needle-kind", content_type="text/needle")
+    store_one(store, ns.ns_id, "a", b"two", kind="needle-kind", content_type="text/needle")
+    store.write(lambda tx: tx.strip([first.seq]))
+    assert _files_with(tmp_path, b"needle") != []
+    assert store.write(lambda tx: tx.purge(ns.ns_id, "a")) == 1
+    change_one(store, ns.ns_id, "a", Op.PURGED)
+    assert _files_with(tmp_path, b"needle") == []
+    store.close()
+    assert check(tmp_path).problems == []
+
+
 def test_a_purge_that_a_reader_delays_is_finished_by_the_next_write(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     ns = make_namespace(store)
