@@ -87,6 +87,12 @@ def listen(host: str, port: int) -> socket.socket:
         raise Refused(E.CONFIG, f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
+def reached_at(host: str, port: int) -> str:
+    """The address by which this machine reaches a listener: loopback for one on every address, IPv6 in brackets."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Daemon:
     """A daemon with these settings. `run` returns when it has stopped."""
 
@@ -174,8 +180,9 @@ class Daemon:
     def _announce(self, port: int, http_port: int, tls: Tls, service: MemoryService) -> None:
         """Say in the data directory where the daemon listens: what `sfmctl daemon` and tests read."""
         body = {
-            "pid": os.getpid(), "address": f"{self._settings.grpc.host}:{port}", "port": port,
-            "http": f"{self._settings.http.host}:{http_port}" if http_port else "", "ca_file": str(tls.paths.ca),
+            "pid": os.getpid(), "address": reached_at(self._settings.grpc.host, port), "port": port,
+            "http": reached_at(self._settings.http.host, http_port) if http_port else "",
+            "ca_file": str(tls.paths.ca),
             "token_file": str(self._settings.data_dir / FIRST_TOKEN), "version": product_version(),
         }  # fmt: skip
         write_private(self._settings.data_dir / RUNNING, json.dumps(body, indent=1).encode())
