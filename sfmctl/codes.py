@@ -26,6 +26,12 @@ class Code:
         """The fault to raise: this entry's words unless the place that raises it knows better ones."""
         return Fault(self.code, what or self.title, why=why, next_step=next_step or self.next_step, exit_=self.exit)
 
+    def late_fault(self, what: str = "", *, why: str = "", next_step: str = "") -> Fault:
+        """The same fault where it is that the time was over."""
+        made = self.fault(what, why=why, next_step=next_step)
+        made.exit = self.late or self.exit
+        return made
+
 
 class C:
     """The catalogue."""

@@ -1,11 +1,13 @@
 """The embedded daemon as a process: started detached, found again, stopped. Never a signal to a foreign process.
 
 A pid alone may belong to somebody else by the time it is used, so the process's start time is kept beside it and
-compared before every signal. The daemon itself says in `daemon.json` where it listens.
+compared before every signal. The daemon itself says in `daemon.json` where it listens. Starts of one data directory
+come one after the other, and each removes only what names its own process.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,14 @@ def _read(path: Path) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _taken(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 class Embedded:
     """The daemon of one data directory."""
 
@@ -84,19 +95,33 @@ class Embedded:
             return None
         return Process(pid, str(birth))
 
-    def place(self) -> Place | None:
-        """Where the daemon says it listens, if the process that said it is alive."""
+    def announced(self) -> Place | None:
+        """Where the last daemon said that it listens; it may be gone without having taken its word back."""
         body = _read(self.data_dir / ANNOUNCED)
         try:
-            found = Place(**{name: body[name] for name in Place.__slots__})
+            return Place(**{name: body[name] for name in Place.__slots__})
         except KeyError:
             return None
-        return found if birth_of(found.pid) else None
+
+    def place(self) -> Place | None:
+        """Where the daemon says it listens, if the process that said it is alive."""
+        found = self.announced()
+        return found if found is not None and birth_of(found.pid) else None
+
+    @contextmanager
+    def alone(self, timeout_s: float) -> Iterator[bool]:
+        """Keep other starts out meanwhile; False when another one kept us out for longer than `timeout_s`."""
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = os.open(self.data_dir, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield wait(lambda: _taken(folder), timeout_s)
+        finally:
+            os.close(folder)
 
     def spawn(self, arguments: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start `sfmd serve` in a session of its own, its words appended to the log, and note who it is."""
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.data_dir / ANNOUNCED).unlink(missing_ok=True)
+        if self.place() is None:
+            (self.data_dir / ANNOUNCED).unlink(missing_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         command = [sys.executable, "-m", "sfmd.main", "serve", "--data-dir", str(self.data_dir), *arguments]
@@ -120,10 +145,11 @@ class Embedded:
             return False
         return True
 
-    def forget(self) -> None:
-        """Remove what a stopped daemon left behind."""
+    def forget(self, pid: int) -> None:
+        """Remove what that process left behind, and nothing that names another."""
         for name in (STARTED, ANNOUNCED):
-            (self.data_dir / name).unlink(missing_ok=True)
+            if _read(self.data_dir / name).get("pid") == pid:
+                (self.data_dir / name).unlink(missing_ok=True)
 
     def last_lines(self, count: int) -> list[str]:
         """The end of the log."""

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from sfmctl import connection, render
+from sfmctl import connection, own_profile, render
 from sfmctl.codes import C
 from sfmctl.embedded import LOG, Embedded, Place, port_is_free, wait
 from sfmctl.exits import Exit
 from sfmctl.fault import Fault
+from sfmd.errors import E
 
-if TYPE_CHECKING:
-    from sfmd.rpc.profile import Profile
-
-PORT, HTTP_PORT = 50053, 9595
+USUAL = 50053, 9595
+"""The ports of gRPC, and of health and metrics."""
 SHOWN_LINES = 12
 
 DataDirOption = Annotated[
@@ -86,20 +83,36 @@ def start(
     On the first start it makes its certificate, token and store. A running one is left as it is. Its settings are
     taken from SOMA_… variables.
     """
-    place, began = ensure(_embedded(data_dir), port, http_port, timeout)
-    written = _write_profile(place, profile)
-    _show(output, place, "SERVING", note="started" if began else "was running", profile=written)
+    place, began = ensure(_embedded(data_dir), _ports(port, http_port, USUAL), timeout)
+    _show(
+        output, place, "SERVING", note="started" if began else "was running", profile=own_profile.write(place, profile)
+    )
 
 
-def ensure(embedded: Embedded, port: int | None, http_port: int | None, timeout_s: float) -> tuple[Place, bool]:
+def ensure(embedded: Embedded, ports: Sequence[str], timeout_s: float) -> tuple[Place, bool]:
     """A serving daemon, and whether it was started for that. Raises a Fault with the reason when there is none."""
+    end_s = time.monotonic() + timeout_s
+    try:
+        with embedded.alone(timeout_s) as alone:
+            if not alone:
+                raise C.NOT_UP.late_fault(
+                    f"another start of this daemon goes on for more than {timeout_s:g} s",
+                    next_step=f"sfmctl daemon logs --data-dir {embedded.data_dir}",
+                )
+            return _serving(embedded, ports, timeout_s, end_s)
+    except OSError as error:
+        raise C.NOT_UP.fault(f"{embedded.data_dir} cannot be the data directory", why=error.strerror or str(error),
+                             next_step="name another with --data-dir") from error  # fmt: skip
+
+
+def _serving(embedded: Embedded, ports: Sequence[str], timeout_s: float, end_s: float) -> tuple[Place, bool]:
     child: subprocess.Popen[bytes] | None = None
     if embedded.process() is None:
         other = embedded.place()
         if other is not None and health(other) == "SERVING":
             return other, False  # started by hand, and good
         _certificate_named()
-        child = embedded.spawn([*_ports(port, http_port)], _environment())
+        child = embedded.spawn([*ports], _environment())
     serving: list[Place] = []
 
     def up() -> bool:
@@ -108,9 +121,12 @@ def ensure(embedded: Embedded, port: int | None, http_port: int | None, timeout_
             serving.append(found)
         return bool(serving) or _ended(embedded, child)
 
-    came = wait(up, timeout_s)
+    came = wait(up, end_s - time.monotonic())
+    ours = child is not None and bool(serving) and serving[0].pid == child.pid
+    if child is not None and not ours and wait(lambda: child.poll() is not None, end_s - time.monotonic()):
+        embedded.forget(child.pid)
     if serving:
-        return serving[0], child is not None
+        return serving[0], ours
     raise _not_up(embedded, timed_out=not came, timeout_s=timeout_s)
 
 
@@ -126,21 +142,38 @@ def _certificate_named() -> None:
 
 
 def _ended(embedded: Embedded, child: subprocess.Popen[bytes] | None) -> bool:
-    return child.poll() is not None if child is not None else embedded.process() is None
+    """Whether nobody is left to wait for: not a child that ended because one that was started by hand is coming up."""
+    if child is None:
+        return embedded.process() is None
+    code = child.poll()
+    return code is not None and not (code == Exit.USAGE and _last_words(embedded).startswith(E.LOCKED.code))
 
 
-def _ports(port: int | None, http_port: int | None) -> list[str]:
+def _last_words(embedded: Embedded) -> str:
+    """The reason that the daemon gave for its end, with its code; empty when it gave none."""
+    lines = reversed(embedded.last_lines(SHOWN_LINES))
+    return next((line.removeprefix("sfmd: ") for line in lines if line.startswith("sfmd: ")), "")
+
+
+def _ports(port: int | None, http_port: int | None, usual: tuple[int, int]) -> list[str]:
     """The ports to ask for: what was said, else the usual ones, else any where those are taken."""
     said = "SOMA_GRPC__PORT" in os.environ, "SOMA_HTTP__PORT" in os.environ
     words: list[str] = []
-    for flag, given, usual, by_setting in (
-        ("--port", port, PORT, said[0]),
-        ("--http-port", http_port, HTTP_PORT, said[1]),
+    for flag, given, known, by_setting in (
+        ("--port", port, usual[0], said[0]),
+        ("--http-port", http_port, usual[1], said[1]),
     ):
         if given is None and by_setting:
             continue
-        words += [flag, str(given if given is not None else usual if port_is_free(usual) else 0)]
+        words += [flag, str(given if given is not None else known if port_is_free(known) else 0)]
     return words
+
+
+def _ports_of(place: Place | None) -> tuple[int, int]:
+    """The ports where a daemon listened; the usual one where it had none."""
+    said = (place.address, place.http) if place is not None else ("", "")
+    grpc, http = (int(port) if port.isdecimal() else 0 for _, _, port in (words.rpartition(":") for words in said))
+    return grpc or USUAL[0], http or USUAL[1]
 
 
 def _environment() -> dict[str, str]:
@@ -165,66 +198,11 @@ def _chosen_in_file(env: Mapping[str, str]) -> bool:
 
 def _not_up(embedded: Embedded, *, timed_out: bool, timeout_s: float) -> Fault:
     """Why the daemon does not serve, in its own last words."""
-    lines = embedded.last_lines(SHOWN_LINES)
-    reason = next((line.removeprefix("sfmd: ") for line in reversed(lines) if line.startswith("sfmd: ")), "")
     what = f"the daemon does not serve after {timeout_s:g} s" if timed_out else "the daemon ended before it served"
-    why = reason or "the last lines of its log:\n    " + "\n    ".join(lines)
-    if not timed_out:
-        embedded.forget()
-    return Fault(
-        C.NOT_UP.code, what, why=why, next_step=f"sfmctl daemon logs --data-dir {embedded.data_dir}",
-        exit_=C.NOT_UP.late if timed_out and C.NOT_UP.late else C.NOT_UP.exit,
-    )  # fmt: skip
-
-
-def _write_profile(place: Place, name: str) -> str:
-    """Write the profile unless it is another daemon's; its name, or empty when it was left alone."""
-    from sfmd.rpc.client import CallFailed
-    from sfmd.rpc.profile import Profile, load_profile, profile_path, save_profile
-
-    try:
-        path = profile_path(name)
-        present = (
-            load_profile(name, {k: v for k, v in os.environ.items() if k == "XDG_CONFIG_HOME"})
-            if path.exists()
-            else Profile()
-        )
-        if present.ca_file and not _ours(present, place):
-            render.note(
-                f"warning: profile {name!r} is another daemon's and was left as it is; --profile NAME writes one"
-            )
-            return ""
-        ours = present.ca_file in ("", place.ca_file)
-        kept = present if ours else Profile(namespace=present.namespace)
-        made = replace(kept, address=place.address, ca_file=place.ca_file, token_file=_token_file(kept, place))
-        if made != present or path.stat().st_mode & 0o077:
-            save_profile(made, name)
-    except CallFailed as failed:
-        raise C.PROFILE.fault(failed.message) from failed
-    except OSError as error:
-        raise C.PROFILE.fault(f"the profile {name!r} cannot be written", why=str(error)) from error
-    return name
-
-
-def _token_file(kept: Profile, place: Place) -> str:
-    """The token file that was set by hand, else the owner's; none, with a warning, where that is not there."""
-    if kept.token_file and kept.token_file != place.token_file:
-        return kept.token_file
-    if Path(place.token_file).exists():
-        return place.token_file
-    folder = Path(place.token_file).parent
-    render.note(
-        f"warning: there is no {place.token_file}, so the profile names no token. Name your own with token_file, or:\n"
-        f"  (umask 077; sfmd token create --principal owner --verb read --verb write --verb admin --verb purge "
-        f"--data-dir {shlex.quote(str(folder))} > {shlex.quote(place.token_file)}) && "
-        f"sfmctl daemon start --data-dir {shlex.quote(str(folder))}"
-    )
-    return ""
-
-
-def _ours(present: Profile, place: Place) -> bool:
-    """Whether a profile points at this data directory, or at one that is gone."""
-    return present.ca_file == place.ca_file or not Path(present.ca_file).exists()
+    lines = embedded.last_lines(SHOWN_LINES)
+    why = _last_words(embedded) or "the last lines of its log:\n    " + "\n    ".join(lines)
+    make = C.NOT_UP.late_fault if timed_out else C.NOT_UP.fault
+    return make(what, why=why, next_step=f"sfmctl daemon logs --data-dir {embedded.data_dir}")
 
 
 def stop(
@@ -260,7 +238,7 @@ def end(embedded: Embedded, timeout_s: float, kill: bool) -> bool:
         gone = wait(lambda: embedded.process() is None, 10.0)
     if not gone:
         raise C.NOT_DOWN.fault(f"the daemon (pid {process.pid}) did not stop within {timeout_s:g} s")
-    embedded.forget()
+    embedded.forget(process.pid)
     return True
 
 
@@ -268,14 +246,21 @@ def restart(
     data_dir: DataDirOption = None,
     port: PortOption = None,
     http_port: HttpPortOption = None,
-    profile: ProfileOption = "default",
+    profile: Annotated[
+        str, typer.Option("--profile", help="The profile to write; each that leads to this daemon when not given.")
+    ] = "",
     timeout: TimeoutOption = 60.0,
     kill: KillOption = False,
     output: render.OutputOption = render.Output.TABLE,
 ) -> None:
-    """Stop the daemon and start it again."""
-    end(_embedded(data_dir), timeout, kill)
-    start(data_dir, port, http_port, profile, timeout, output)
+    """Stop the daemon and start it again, on the ports that it had unless others are given."""
+    embedded = _embedded(data_dir)
+    before = embedded.announced()
+    end(embedded, timeout, kill)
+    place, began = ensure(embedded, _ports(port, http_port, _ports_of(before)), timeout)
+    names = [profile] if profile else own_profile.names(place, embedded.data_dir) or ["default"]
+    written = ", ".join(name for name in names if own_profile.write(place, name))
+    _show(output, place, "SERVING", note="started" if began else "was running", profile=written)
 
 
 def status(data_dir: DataDirOption = None, output: render.OutputOption = render.Output.TABLE) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sfmctl.embedded import birth_of
+from sfmctl.embedded import Embedded, birth_of
+from sfmd.daemon import reached_at
 from sfmd.secrets import issue, make_ca
-from tests.integration.cli.conftest import clean_environment, run
+from tests.integration.cli.conftest import SFMCTL, clean_environment, run
 
+EVERY = "0.0.0.0"  # noqa: S104 - what some people set
 ANY_PORT = ["--port", "0", "--http-port", "0"]
 
 
@@ -140,3 +142,63 @@ def test_a_daemon_that_wants_client_certificates_is_started_with_one_and_not_wit
     assert daemon(home, "status", **shown)[1]["state"] == "SERVING"
     assert run(["memory", "namespace", "list"], clean_environment(home, shown)).code == 0
     assert "SFM_CERT_FILE" in run(["memory", "namespace", "list", "--timeout", "3"], clean_environment(home, {})).err
+
+
+def begin(home: Path, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        list(words), env=clean_environment(home, {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_two_starts_at_once_are_one_daemon_that_can_be_stopped(home: Path) -> None:
+    starts = [begin(home, str(SFMCTL), "daemon", "start", *ANY_PORT, "-o", "json") for _ in range(2)]
+    ends = [start.communicate(timeout=60) for start in starts]
+    assert [start.returncode for start in starts] == [0, 0], ends
+    first, second = (json.loads(out)["daemon"] for out, _ in ends)
+    assert {first["note"], second["note"]} == {"started", "was running"} and first["pid"] == second["pid"]
+    assert daemon(home, "stop")[1]["stopped"] is True
+    assert daemon(home, "status")[1]["state"] == "STOPPED"
+
+
+def test_a_start_waits_for_a_daemon_that_is_coming_up_by_hand_and_leaves_it_its_files(home: Path) -> None:
+    folder = home / ".local/share/sfm"
+    by_hand = begin(home, str(SFMCTL.with_name("sfmd")), "serve", *ANY_PORT)
+    with by_hand:
+        try:
+            code, fields, err = daemon(home, "start", *ANY_PORT)
+            assert (code, fields.get("note"), fields.get("pid")) == (0, "was running", by_hand.pid), err
+            assert not (folder / "started.json").exists() and (folder / "daemon.json").exists()
+            code, fault, _ = daemon(home, "stop")
+            assert (code, fault["code"]) == (6, "SFM-CLI-009") and f"kill {by_hand.pid}" in fault["next"]
+        finally:
+            by_hand.terminate()
+
+
+def test_a_start_that_lost_leaves_what_names_another_process(tmp_path: Path) -> None:
+    for name in ("started.json", "daemon.json"):
+        (tmp_path / name).write_text('{"pid": 2}')
+    (tmp_path / "started.json").write_text('{"pid": 1}')
+    Embedded(tmp_path).forget(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["daemon.json"]
+
+
+def test_a_restart_keeps_the_address_and_the_profile(home: Path) -> None:
+    began = daemon(home, "start", *ANY_PORT, "--profile", "work")[1]
+    _, again, err = daemon(home, "restart")
+    kept = ("address", "http", "profile", "note")
+    assert [again[name] for name in kept] == [began[name] for name in kept], err
+    assert again["pid"] != began["pid"]
+    assert [path.name for path in (home / ".config/sfm/profiles").iterdir()] == ["work.toml"]
+
+
+def test_a_daemon_that_listens_on_every_address_is_reached_over_loopback(home: Path) -> None:
+    code, fields, err = daemon(home, "start", *ANY_PORT, SOMA_GRPC__HOST=EVERY, SOMA_HTTP__HOST=EVERY)
+    assert (code, fields["state"]) == (0, "SERVING"), err
+    assert fields["address"].startswith("127.0.0.1:") and fields["http"].startswith("127.0.0.1:")
+    assert run(["memory", "namespace", "list"], clean_environment(home, {})).code == 0
+
+
+@pytest.mark.parametrize(("host", "address"), [("::", "[::1]:5"), ("::1", "[::1]:5"), ("fd00::7", "[fd00::7]:5"),
+                                               (EVERY, "127.0.0.1:5"), ("localhost", "localhost:5")])  # fmt: skip
+def test_the_announced_address_can_be_dialled(host: str, address: str) -> None:
+    assert reached_at(host, 5) == address
