@@ -23,6 +23,8 @@ from playbook.target import Target
 from playbook.trouble import Trouble, unwritable, writing
 
 POD_OWNERS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"})
+NEEDS = "needs-2"
+"""The folder of remembered needs: its number grows when there is more to remember."""
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -162,6 +164,18 @@ def requests(objects: list[Json]) -> dict[str, float]:
     return {"memory_gib": round(memory, 3), "cpus": round(cpus, 3)}
 
 
+def apart(objects: list[Json]) -> dict[str, int]:
+    """Workload to number of nodes, where its replicas never share one."""
+    found = {}
+    for item in objects:
+        if item.get("kind") in ("Deployment", "StatefulSet"):
+            affinity = item["spec"]["template"]["spec"].get("affinity", {}).get("podAntiAffinity", {})
+            terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+            if any(term["topologyKey"] == "kubernetes.io/hostname" for term in terms):
+                found[item["metadata"]["name"]] = int(item["spec"].get("replicas", 1))
+    return found
+
+
 def storage_classes(objects: list[Json]) -> list[str]:
     """The storage classes that volume claims name; "" where one relies on the cluster's default."""
     sets = [item for item in objects if item.get("kind") == "StatefulSet"]
@@ -175,12 +189,13 @@ def wanted_images(target: Target, shell: Shell) -> list[str]:
 
 
 def chart_needs(target: Target, shell: Shell) -> Json:
-    """What the chart needs of a cluster: images, storage classes, room. Remembered by the inputs' digest."""
-    path = target.cache / "needs" / f"{inputs_digest(target)}.json"
+    """What the chart needs of a cluster: images, storage classes, room, nodes. Remembered by the inputs' digest."""
+    path = target.cache / NEEDS / f"{inputs_digest(target)}.json"
     if path.is_file():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     objects = rendered(target, shell)
-    found = {"images": image_refs(objects), "classes": storage_classes(objects), "requests": requests(objects)}
+    found = {"images": image_refs(objects), "classes": storage_classes(objects), "requests": requests(objects),
+             "apart": apart(objects)}  # fmt: skip
     with writing(target.cache, "XDG_CACHE_HOME"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         partial = path.with_suffix(f".{threading.get_ident()}")

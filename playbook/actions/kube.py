@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 SETTLE_S = 5.0
 """How long a deletion may run before what still has finalizers is called a blocker."""
+PASSING_TAINTS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+"""Taints that say how a node is at the moment: its conditions say the same."""
 PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
 
 
@@ -57,7 +59,9 @@ def fit(reader: Reader, needs: Json) -> dict[str, list[str]]:
     missing = [name for name in needs["classes"] if name and name not in have]
     if "" in needs["classes"] and not defaults:
         missing.append("a default class")
-    nodes = [node["status"]["allocatable"] for node in reader.items("/api/v1/nodes")]
+    every = reader.items("/api/v1/nodes")
+    closed = {node["metadata"]["name"]: why for node in every if (why := closed_to_pods(node))}
+    nodes = [node["status"]["allocatable"] for node in every if node["metadata"]["name"] not in closed]
     room = {"memory_gib": sum(gib(n["memory"]) for n in nodes), "cpus": sum(processors(n["cpu"]) for n in nodes)}
     small = [
         f"{asked:g} {name.replace('memory_gib', 'GiB of memory').replace('cpus', 'processors')} are asked for, "
@@ -65,7 +69,23 @@ def fit(reader: Reader, needs: Json) -> dict[str, list[str]]:
         for name, asked in needs["requests"].items()
         if asked > room[name]
     ]
+    small += [
+        f"the {replicas} replicas of {name} never share a node, and {len(nodes)} of {len(every)} nodes take pods"
+        for name, replicas in needs["apart"].items()
+        if replicas > len(nodes)
+    ]
+    if small:
+        small += [f"{name} takes no pods: {why}" for name, why in sorted(closed.items())]
     return {"fit.storage": missing, "fit.capacity": small}
+
+
+def closed_to_pods(node: Json) -> str:
+    """Why a node takes none of our pods, which tolerate no taint; empty when it takes them, or will when ready."""
+    if node.get("spec", {}).get("unschedulable"):
+        return "it is cordoned"
+    taints = [t for t in node.get("spec", {}).get("taints", []) if t["effect"] in ("NoSchedule", "NoExecute")]
+    lasting = [t["key"] for t in taints if not t["key"].startswith(PASSING_TAINTS)]
+    return f"it has the taint {lasting[0]}" if lasting else ""
 
 
 def node_facts(reader: Reader) -> dict[str, Any]:
