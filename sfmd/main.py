@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 import time
 import traceback
@@ -146,6 +147,8 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 def serve(given: argparse.Namespace) -> int:
     """`sfmd serve`."""
+    # gRPC itself would write a line for each failed handshake: anybody who reaches the port could fill the disk.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     gc.disable()  # while modules are loaded: nothing that an import makes is garbage
     try:
         settings = settings_of(given)

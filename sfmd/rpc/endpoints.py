@@ -15,7 +15,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-import structlog
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
@@ -27,10 +26,9 @@ from sfmd.rpc.call import CALL, Call
 from sfmd.rpc.drain import drain
 from sfmd.rpc.gen import memory_pb2 as pb
 from sfmd.rpc.patience import Patience
+from sfmd.rpc.refusals import RefusalLog
 from sfmd.rpc.rules import RULES, SERVICE, Rule
 from sfmd.rpc.status import GRPC_STATUS, message, trailing
-
-_log = structlog.get_logger("sfmd.rpc")
 
 Behaviour = Callable[..., Any]
 Context = grpc.aio.ServicerContext
@@ -40,12 +38,13 @@ class Endpoints:
     """All methods of the service descriptor as one generic handler."""
 
     def __init__(self, behaviours: Mapping[str, Behaviour], metrics: Metrics, limits: CallLimits, unary: InFlight,
-                 streams: InFlight) -> None:  # fmt: skip
+                 streams: InFlight, refusals: RefusalLog) -> None:  # fmt: skip
         self._behaviours = behaviours
         self._metrics = metrics
         self._limits = limits
         self._unary = unary
         self._streams = streams
+        self._refusals = refusals
         self._replies = WaitingReplies(limits.waiting_reply_bytes, limits.retry_after_s)
         self._read = Patience(limits.stream_idle_s).read
 
@@ -166,12 +165,12 @@ class Endpoints:
             late = ran_out(context.time_remaining(), spent_s)
             self._metrics.request(call.method, "DEADLINE_EXCEEDED" if late else "CANCELLED", spent_s)
             return
+        bug = None if isinstance(error, Refused) else error
         if not isinstance(error, Refused):
-            _log.error("bug", exc_info=error, **known)
             error = Refused(E.BUG, "a bug in the daemon; its log has the details under this request id")
         status = GRPC_STATUS[error.code.status]
         self._metrics.request(call.method, status.name, spent_s)
-        _log.info("call refused", code=error.code.code, status=status.name, why=message(error), **known)
+        self._refusals.say(error.code, bug=bug, status=status.name, why=message(error), **known)
         await context.abort(status, message(error), trailing(error, call.caller.request_id))
 
 

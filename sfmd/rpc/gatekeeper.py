@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
-import structlog
 
 from sfmd.auth import TokenFile
 from sfmd.contract import Caller
@@ -23,6 +22,7 @@ from sfmd.limits import InFlight
 from sfmd.observe import Metrics
 from sfmd.rpc.call import CALL, Call
 from sfmd.rpc.drain import MESSAGES, MESSAGES_OF_STRANGERS, drain
+from sfmd.rpc.refusals import RefusalLog
 from sfmd.rpc.rules import AUTHENTICATED, PUBLIC, RULES, SERVICE, STREAMING, UPLOADS
 from sfmd.rpc.status import GRPC_STATUS, REQUEST_ID, message, trailing
 
@@ -33,7 +33,6 @@ else:  # generic in its type stubs only
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _PREFIX = f"/{SERVICE}/"
-_log = structlog.get_logger("sfmd.rpc")
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
@@ -41,11 +40,14 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 class Gatekeeper(_Interceptor):
     """Token -> principal; method -> rule; both or denied."""
 
-    def __init__(self, tokens: TokenFile, metrics: Metrics, unary: InFlight, streams: InFlight) -> None:
+    def __init__(
+        self, tokens: TokenFile, metrics: Metrics, unary: InFlight, streams: InFlight, refusals: RefusalLog
+    ) -> None:  # fmt: skip
         self._tokens = tokens
         self._metrics = metrics
         self._unary = unary
         self._streams = streams
+        self._refusals = refusals
         self._handlers: dict[str, Any] = {}
         """Handlers by path: they never change, so each is looked up once."""
 
@@ -82,8 +84,8 @@ class Gatekeeper(_Interceptor):
 
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             self._metrics.request(method, status.name, time.perf_counter() - started_s)
-            _log.info("call refused", method=method, code=refused.code.code, status=status.name, why=message(refused),
-                      request_id=request_id, peer=context.peer())  # fmt: skip
+            self._refusals.say(refused.code, method=method, status=status.name, why=message(refused),
+                               request_id=request_id, peer=context.peer())  # fmt: skip
             if method in UPLOADS:
                 await drain(context, MESSAGES_OF_STRANGERS if refused.code is E.NO_TOKEN else MESSAGES)
             await context.abort(status, message(refused), trailing(refused, request_id))

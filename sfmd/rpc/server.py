@@ -18,6 +18,7 @@ from sfmd.limits import CallLimits, InFlight
 from sfmd.observe import Metrics
 from sfmd.rpc.endpoints import Behaviour, Endpoints
 from sfmd.rpc.gatekeeper import Gatekeeper
+from sfmd.rpc.refusals import RefusalLog
 from sfmd.rpc.rules import SERVICE
 from sfmd.secrets import Tls
 
@@ -59,13 +60,16 @@ class RpcServer:
         for flight in (unary, streams):
             metrics.watch_flight(flight)
         self._health = HealthServicer()
+        refusals = RefusalLog()
         self._server = grpc.aio.server(
-            interceptors=(Gatekeeper(tokens, metrics, unary, streams),),
+            interceptors=(Gatekeeper(tokens, metrics, unary, streams, refusals),),
             options=_channel_options(bounds),
             # Behind the two counted bounds, for what they do not count: health, reflection, refusals in progress.
             maximum_concurrent_rpcs=2 * (bounds.handlers + bounds.streams),
         )
-        self._server.add_generic_rpc_handlers((Endpoints(behaviours, metrics, bounds, unary, streams).handler(),))
+        self._server.add_generic_rpc_handlers(
+            (Endpoints(behaviours, metrics, bounds, unary, streams, refusals).handler(),)
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
             _reflect(self._server)

@@ -4,17 +4,20 @@ import json
 import os
 import re
 import signal
+import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sfmd.rpc.client import Client, memory_input
+from sfmd.rpc.client import CallFailed, Client, memory_input
 from sfmd.rpc.connection import SERVICE_PATH, call_metadata, channel_credentials
 from sfmd.rpc.gen import memory_pb2 as pb
+from sfmd.rpc.refusals import AT_ONCE
 from testing.daemon import daemon
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -92,6 +95,39 @@ def test_refused_calls_are_counted(process):
             with pytest.raises(Exception, match="SFM-MEM-008"):
                 client.get("notes", "nobody")
     assert value(process, "sfmd_grpc_requests_total", method="Get", code="NOT_FOUND") == 3
+
+
+def test_the_log_says_of_many_refusals_how_many_they_were(process, tmp_path):
+    stranger = tmp_path / "stranger"
+    stranger.write_text(f"sfm_000000000000_{'A' * 43}")
+    with Client(process.profile(str(stranger))) as client:
+        for _ in range(300):
+            with pytest.raises(CallFailed, match="SFM-MEM-021"):
+                client.get("notes", "a")
+        assert value(process, "sfmd_grpc_requests_total", method="Get", code="UNAUTHENTICATED") == 300
+        time.sleep(1.1)
+        with pytest.raises(CallFailed, match="SFM-MEM-021"):
+            client.get("notes", "a")
+    end_s = time.monotonic() + 10
+    while "left_out" not in process.log.read_text().splitlines()[-1] and time.monotonic() < end_s:
+        time.sleep(0.02)
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if "SFM-MEM-021" in line]
+    assert AT_ONCE < len(lines) < 100
+    assert len(lines) + sum(line.get("left_out", 0) for line in lines) == 301
+
+
+def test_failed_handshakes_write_no_lines(process):
+    host, port = process.profile().address.rsplit(":", 1)
+    before = process.log.stat().st_size
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as plain, suppress(ConnectionError):
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.recv(100)
+    with Client(process.profile()) as client, pytest.raises(CallFailed, match="SFM-MEM-008"):
+        client.undo("notes", "a line of our own")
+    while process.log.stat().st_size == before:
+        time.sleep(0.02)
+    assert all(line.startswith("{") for line in process.log.read_text().splitlines())
 
 
 def watches_counted(process):
