@@ -1,7 +1,8 @@
 """The kind cluster: its state, making it, deleting it.
 
-A cluster that this program was making when it was cut off leaves a marker behind; only such a half-made one is replaced
-without `--recreate`, and the plan says so before. On ^C what was begun is taken away at once.
+A cluster that this program was making when it was cut off leaves a marker behind; only such a half-made one, known by
+its age and by having no context yet, is replaced without `--recreate`, and the plan says so before. On ^C what was
+begun is taken away at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ import yaml
 
 from playbook.actions import archive, docker
 from playbook.actions.kube import node_facts
-from playbook.kube import Reader
+from playbook.kube import Reader, configuration
 from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
 from playbook.trouble import Trouble, Unknown, writing
@@ -31,6 +33,10 @@ LABEL = "io.x-k8s.kind.cluster"
 STRAGGLER_S = 3.0
 """How long nothing may appear before a half-made cluster counts as gone."""
 CLEANING_S = 60.0
+MAKING_S = 600.0
+"""How long after its marker a node may have been made that belongs to the run of the marker."""
+CLOCKS_S = 5.0
+"""How far the engine's clock may be from ours."""
 
 
 def marker(state: Path, cluster: str) -> Path:
@@ -112,15 +118,36 @@ def supplied_node_image(hands: Hands) -> str:
     return ref
 
 
+def half_made(target: Target, nodes: list[dict[str, Any]]) -> bool:
+    """Whether these nodes are what a run of ours was making when it was cut off.
+
+    kind writes the context last, so a cluster that has one came to its end, whoever made it; and a node that was made
+    before that run, or long after it, is somebody else's.
+    """
+    flag = marker(target.state, target.cluster)
+    if not flag.exists():
+        return False
+    try:
+        configuration(target.context, target.kubeconfig)
+        return False
+    except Unknown as unknown:
+        if unknown.code != "SFM-K8S-002":
+            raise
+    began = flag.stat().st_mtime
+    made = [datetime.fromisoformat(node["Created"]).timestamp() for node in nodes]
+    return any(began - CLOCKS_S <= at <= began + MAKING_S for at in made)
+
+
 def state(seen: Observer) -> str:
     """absent, stopped, partial (ours, half-made), other (made with other settings), dead, no-context or running."""
     target = seen.target
+    ports = wanted_ports(target.kind_config)  # first of all: a configuration that is none is told before any change
     nodes = containers(seen.shell, target.cluster)
     if not nodes:
         return "absent"
-    if marker(target.state, target.cluster).exists():
+    if half_made(target, nodes):
         return "partial"
-    if not wanted_ports(target.kind_config) <= mapped_ports(nodes):
+    if not ports <= mapped_ports(nodes):
         return "other"
     if not all(node["State"]["Running"] and not node["State"]["Paused"] for node in nodes):
         return "stopped"
@@ -138,10 +165,18 @@ def state(seen: Observer) -> str:
     return "running"
 
 
+def kubeconfig_flags(target: Target) -> list[str]:
+    """Which kubeconfig kind writes a context to, or takes it from."""
+    return ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
+
+
 def create(hands: Hands, params: Mapping[str, Any]) -> str:
     """Make the cluster, start a stopped one, or write the context of one whose context is missing."""
     target, now = hands.target, state(hands.seen)
-    kubeconfig = ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
+    kubeconfig = kubeconfig_flags(target)
+    flag = marker(target.state, target.cluster)
+    if now in ("stopped", "no-context"):  # it is no half-made one, so a marker is left over from another
+        flag.unlink(missing_ok=True)
     if now == "stopped":
         return start(hands)
     if now == "no-context":
@@ -154,7 +189,6 @@ def create(hands: Hands, params: Mapping[str, Any]) -> str:
         return f"wrote the context {target.context}"
     told = supplied_node_image(hands)
     image = ["--image", told] if told else []
-    flag = marker(target.state, target.cluster)
     with writing(flag.parent, "XDG_STATE_HOME"):
         flag.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flag.touch(mode=0o600)
@@ -224,7 +258,9 @@ def clean_up(hands: Hands, flag: Path) -> None:
             return
         try:
             if quiet_since is None or containers(shell, cluster):
-                shell.run(["kind", "delete", "cluster", "--name", cluster], timeout_s=60)
+                shell.run(
+                    ["kind", "delete", "cluster", "--name", cluster, *kubeconfig_flags(hands.target)], timeout_s=60
+                )
                 quiet_since = time.monotonic()
         except (CommandFailed, Unknown):  # a container that is just being made, or just went, refuses a question
             quiet_since = None
@@ -267,9 +303,9 @@ def wait_for_api(hands: Hands) -> None:
 def remove(hands: Hands, params: Mapping[str, Any]) -> str:
     """Delete the cluster with its context; absent is success."""
     target = hands.target
-    kubeconfig = ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
+    argv = ["kind", "delete", "cluster", "--name", target.cluster, *kubeconfig_flags(target)]
     try:
-        hands.shell.run(["kind", "delete", "cluster", "--name", target.cluster, *kubeconfig], timeout_s=hands.left_s)
+        hands.shell.run(argv, timeout_s=hands.left_s)
     except CommandFailed as failed:
         raise Trouble("SFM-KIND-004", "the cluster could not be deleted", why=failed.told) from failed
     marker(target.state, target.cluster).unlink(missing_ok=True)

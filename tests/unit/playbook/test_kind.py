@@ -1,18 +1,30 @@
 """The kind cluster's configuration: what it maps, and files that are none."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from playbook.actions import archive
-from playbook.actions.kind import default_node_image, node_image, not_made, supplied_node_image, wanted_ports
+from playbook.actions import kind as action
+from playbook.actions.kind import (
+    default_node_image,
+    half_made,
+    marker,
+    node_image,
+    not_made,
+    supplied_node_image,
+    wanted_ports,
+)
 from playbook.engine import Hands
-from playbook.facts import Observer
+from playbook.facts import Observer, observe_group
 from playbook.load import packaged
 from playbook.shell import CommandFailed, Shell
 from playbook.target import ImageSource, Target, find_infra
 from playbook.trouble import Trouble
+from testing.api import leading
 
 
 def test_the_ports_of_the_configuration_are_found() -> None:
@@ -75,6 +87,51 @@ def test_an_archive_folder_without_a_node_image_leaves_the_choice_to_kind(tmp_pa
     )
     with pytest.raises(Trouble, match="the program docker is not installed"):  # which is asked whether it has it
         supplied_node_image(hands)
+
+
+def test_a_configuration_that_cannot_be_used_is_told_by_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\n")  # it answers that there is no container
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    aim = Target(kind_file=tmp_path / "absent.yaml", state=tmp_path)
+    found = observe_group(Observer(aim, packaged()), "cluster")
+    assert {(fact.known, fact.code) for fact in found.values()} == {(False, "SFM-KIND-008")}
+
+
+def node_made(at: float) -> list[dict[str, Any]]:
+    return [{"Created": datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "123Z")}]
+
+
+def test_only_what_was_made_with_the_marker_and_has_no_context_is_half_made(tmp_path: Path) -> None:
+    aim = Target(state=tmp_path, kubeconfig=tmp_path / "kubeconfig")
+    leading(tmp_path / "kubeconfig", "http://127.0.0.1:1", ["kind-other"])
+    now = time.time()
+    assert not half_made(aim, node_made(now))  # no run of ours was cut off
+    marker(tmp_path, "soma").touch()
+    assert half_made(aim, node_made(now + 20))
+    assert not half_made(aim, node_made(now - 86_400))
+    assert not half_made(aim, node_made(now + 86_400))
+    leading(tmp_path / "kubeconfig", "http://127.0.0.1:1", ["kind-soma"])
+    assert not half_made(aim, node_made(now + 20))
+
+
+def test_what_a_failed_create_began_is_taken_out_of_the_kubeconfig_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(action, "STRAGGLER_S", 0.1)
+    for name in ("kind", "docker"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked-of-{name}\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    aim = Target(state=tmp_path, kubeconfig=tmp_path / "kubeconfig")
+    hands = Hands(aim, packaged(), Observer(aim, packaged()), Shell(), time.monotonic() + 60, lambda text: None)
+    marker(tmp_path, "soma").touch()
+    action.clean_up(hands, marker(tmp_path, "soma"))
+    asked = (tmp_path / "asked-of-kind").read_text()
+    assert asked == f"delete cluster --name soma --kubeconfig {tmp_path}/kubeconfig\n"
+    assert not marker(tmp_path, "soma").exists()
 
 
 def test_a_cluster_that_somebody_else_made_meanwhile_is_not_taken_away(tmp_path: Path) -> None:
