@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 from playbook.model import Code
-from playbook.target import Target
+from playbook.target import KIND, Target
 
 COMMAND = re.compile(
     r"(?:^|(?<=, then )|(?<=, or )|(?<=\()|(?<=: ))(?:kubectl|helm|sfmctl) .+?(?=$|, | \(|; |\)(?:$|[ ,]))"
@@ -24,6 +25,8 @@ NO_CLUSTER = ("explain", "playbook", "doctor", "app render", "cd", "images bundl
 KIND_ONLY = ("cluster", "images")
 """Those that are about a kind cluster by its name alone, and know no context."""
 DEFAULT = "soma"
+DESTROYS = ("reset", "down", "rollback", "app unwire")
+"""Those that take things away, which want to hear the context once more where it is not one of kind."""
 HAS_NAMESPACE = ("app", "db", "vault policy", "vault role", "verify")
 
 
@@ -63,7 +66,13 @@ def aimed(command: str, target: Target) -> str:
     app, where = target.app, ""
     if app is not None and app.namespace != app.name and rest.startswith(HAS_NAMESPACE) and f" {app.name}" in rest:
         where = f" --namespace {app.namespace}"
-    return f"{command}{where}{cluster(rest, target)}{given}"
+    return f"{command}{where}{cluster(rest, target)}{allowed(rest, target)}{given}"
+
+
+def allowed(rest: str, target: Target) -> str:
+    """The option that lets a command destroy something on the target, where it would be refused otherwise."""
+    destroys = (rest.startswith(DESTROYS) or " --recover" in rest) and "--allow-context" not in rest
+    return f" --allow-context {target.context}" if destroys and not fnmatch(target.context, KIND) else ""
 
 
 def cluster(rest: str, target: Target) -> str:

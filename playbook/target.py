@@ -7,6 +7,7 @@ current at that moment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -20,6 +21,11 @@ NAMESPACE = "soma-infra"
 RELEASE = "sharedinfra"
 ADMITS = "soma.sh/allow-shared-infra"
 """The label that lets an application's namespace reach the shared infrastructure."""
+
+
+KIND = "kind-*"
+"""The contexts on which things may be taken away without being allowed by name."""
+CLUSTER_NAME = re.compile(r"[a-z0-9.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Target:
     infra: Path = Path("infra")
     node_image: str = ""
     kind_file: Path | None = None
-    allowed: tuple[str, ...] = ("kind-*",)
+    allowed: tuple[str, ...] = (KIND,)
     images: ImageSource = field(default_factory=ImageSource)
     build: BuildSettings = field(default_factory=BuildSettings)
     state: Path = Path("~/.local/state/sfm")
@@ -109,6 +115,13 @@ def check_mode(mode: str) -> str:
     if mode not in MODES:
         raise Trouble("SFM-CLI-020", f"there is no mode {mode!r}", why=f"the modes are {', '.join(MODES)}")
     return mode
+
+
+def check_cluster(name: str) -> str:
+    """`name`, or the error for what kind does not take as a cluster's name."""
+    if not CLUSTER_NAME.fullmatch(name):
+        raise Trouble("SFM-KIND-010", f"{name!r} is no name of a kind cluster", why="it matches [a-z0-9.-]+")
+    return name
 
 
 def find_infra(given: Path | None) -> Path:

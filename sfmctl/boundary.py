@@ -66,6 +66,8 @@ def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -
     except typer.TyperException as error:
         return usage(error, choice)
     except Fault as fault:
+        if (fault.code, fault.next_step) == (C.USAGE.code, C.USAGE.next_step):  # nothing better was known there
+            fault.next_step = f"{choice.command} --help"
         return report(fault, choice)
     except (Trouble, CommandFailed) as trouble:
         from sfmctl.playrun import as_fault

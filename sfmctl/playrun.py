@@ -113,7 +113,7 @@ def target(
     """The target of a run, resolved once from the options; `flags` are fields of `Target` as they are."""
     import os
 
-    from playbook.target import BuildSettings, ImageSource, Target, check_mode, find_infra, home
+    from playbook.target import KIND, BuildSettings, ImageSource, Target, check_cluster, check_mode, find_infra, home
 
     if mirror and archive:
         raise C.USAGE.fault("--mirror and --archive exclude each other")
@@ -127,13 +127,13 @@ def target(
         )
     return Target(
         mode=check_mode(mode),
-        cluster=cluster,
+        cluster=check_cluster(cluster),
         context=context or f"kind-{cluster}",
         kubeconfig=kubeconfig,
         infra=find_infra(infra) if need_infra else Path(),
         values=tuple(path.resolve() for path in values or []),
         kind_file=kind_config.resolve() if kind_config else None,
-        allowed=("kind-*", *(allow or [])),
+        allowed=(KIND, *(allow or [])),
         images=source,
         build=BuildSettings(dict(pair.split("=", 1) for pair in pairs), build_network, buildkit),
         state=home("XDG_STATE_HOME", "~/.local/state"),

@@ -45,11 +45,13 @@ class Choice:
     """What this run was asked for. The error boundary reads it, since a fault may come before any result."""
 
     output: Output = Output.TABLE
+    command: str = "sfmctl"
 
 
 def _chosen(ctx: typer.Context, value: Output) -> Output:
     if isinstance(ctx.obj, Choice):
         ctx.obj.output = value
+        ctx.obj.command = ctx.command_path
     return value
 
 

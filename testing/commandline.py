@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
@@ -31,3 +31,17 @@ def parsed(line: str) -> tuple[list[str], Mapping[str, Any]]:
         if not hasattr(error, "format_message"):  # the parser's own kind of error
             raise
         raise AssertionError(f"{line!r}: {error.format_message()}") from error
+
+
+def every_command() -> Iterator[tuple[str, set[str]]]:
+    """Every command of ours as a person types it, with the names of its parameters."""
+    yield from below(typer.main.get_command(build()), ())
+
+
+def below(node: Any, path: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
+    """The commands of a group, or the one command that `node` is."""
+    if not hasattr(node, "commands"):
+        yield " ".join(path), {p.name for p in node.params}
+        return
+    for name, one in node.commands.items():
+        yield from below(one, (*path, name))

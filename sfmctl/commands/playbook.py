@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sfmctl import render
+from sfmctl.codes import C
 
 
 def register(app: typer.Typer) -> None:
@@ -23,11 +24,11 @@ def show(
 ) -> int:
     """List the plays with their steps, or the checks with their criteria."""
     from playbook.load import packaged
-    from playbook.trouble import Trouble
 
     book = packaged()
     if play and play not in book.plays:
-        raise Trouble("SFM-BOOK-003", f"the book has no play {play!r}", why=f"there are {', '.join(book.plays)}")
+        there = f"there are {', '.join(book.plays)}"
+        raise C.USAGE.fault(f"the book has no play {play!r}", why=there, next_step="sfmctl playbook show")
     plays = {name: steps for name, steps in book.plays.items() if not play or name == play}
 
     def body() -> dict[str, Any]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from playbook.load import packaged
-from playbook.mending import COMMAND, filled, next_step
+from playbook.mending import COMMAND, DESTROYS, filled, next_step
 from playbook.target import Target
 from playbook.wiring.application import application
-from testing.commandline import parsed
+from testing.commandline import every_command, parsed
 
 SHOP = application("shop", "dev", "shops")
 HERE = Target(context="kind-other", cluster="other", app=SHOP)
@@ -43,6 +43,22 @@ def test_every_command_for_a_cluster_names_the_one_that_was_looked_at() -> None:
             ("sfmctl doctor", "sfmctl explain", "sfmctl playbook", "sfmctl images bu", "helm d")
         ):
             assert "other" in command, command
+
+
+def test_a_command_that_destroys_can_be_typed_as_it_stands_on_a_cluster_that_is_not_of_kind() -> None:
+    elsewhere = Target(context="prod-eu", mode="prod", app=SHOP)
+    destroying = [c for c in commands(elsewhere) if re.match(r"sfmctl (reset|down|rollback|app unwire)\b", c)]
+    assert len(destroying) >= 3
+    for command in destroying:
+        options = parsed(command)[1]
+        assert (options["context"], list(options["allow"])) == ("prod-eu", ["prod-eu"]), command
+    assert filled("sfmctl deploy --recover", elsewhere).endswith("--context prod-eu --allow-context prod-eu")
+    assert not [c for c in commands(HERE) if "--allow-context" in c]
+
+
+def test_every_command_that_asks_for_it_is_known_to_destroy() -> None:
+    asking = [name for name, options in every_command() if "allow" in options]
+    assert set(asking) == {*DESTROYS, "up", "deploy"}  # these two with --recover alone
 
 
 def test_the_application_its_namespace_and_the_values_are_filled_in() -> None:

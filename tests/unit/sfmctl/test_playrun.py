@@ -31,6 +31,9 @@ def test_options_that_make_no_sense_are_refused() -> None:
         playrun.target(mode="production")
     with pytest.raises(Trouble, match="SFM-CLI-021"):
         playrun.target(infra=Path("/nowhere"))
+    for name in ("", "Bad_Name"):
+        with pytest.raises(Trouble, match="SFM-KIND-010"):
+            playrun.target(cluster=name)
     with pytest.raises(Fault, match="exclude each other"):
         playrun.target(mirror="registry.example", archive=Path())
     with pytest.raises(Fault, match="KEY=VALUE"):
@@ -91,6 +94,13 @@ def test_the_playbook_can_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert [p["play"] for p in found["plays"]] == ["up"]
     assert app.run(["playbook", "show", "nothing"]) == 2
+    said = capsys.readouterr().err
+    assert ("there are cluster-create," in said, "next: sfmctl playbook show" in said) == (True, True), said
+
+
+def test_a_misuse_that_a_command_finds_ends_with_the_help_of_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["images", "preload", "--mirror", "registry.example", "--archive", "."]) == 2
+    assert "next: sfmctl images preload --help" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("cluster_tools")

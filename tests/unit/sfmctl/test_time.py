@@ -11,10 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from playbook.engine import Engine, Hands
 from playbook.facts import Observer
@@ -26,6 +24,7 @@ from playbook.target import Target
 from sfmctl import app
 from sfmctl.exits import Exit
 from testing.api import silent
+from testing.commandline import every_command
 
 PROMPT_S = 6
 """A look at a server that does not answer takes far longer than this."""
@@ -75,20 +74,7 @@ def test_no_step_begins_after_the_time_is_over(tmp_path: Path) -> None:
     assert [(one.result.value, one.code) for one in outcomes] == [("failed", "SFM-CLI-025")]
 
 
-def commands(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
-    """Every command with the names of its options."""
-    if not hasattr(node, "commands"):
-        yield " ".join(path), {p.name for p in node.params}
-        return
-    for name, below in node.commands.items():
-        yield from commands(below, (*path, name))
-
-
 def test_every_command_about_a_cluster_takes_a_time_for_the_whole() -> None:
-    about_a_cluster = {
-        name: options
-        for name, options in commands(typer.main.get_command(app.build()))
-        if options & {"cluster", "context", "yes"}
-    }
+    about_a_cluster = {name: options for name, options in every_command() if options & {"cluster", "context", "yes"}}
     assert len(about_a_cluster) > 20
     assert [name for name, options in about_a_cluster.items() if "timeout" not in options] == []
