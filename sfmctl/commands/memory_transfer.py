@@ -103,16 +103,21 @@ def import_(
     create: Annotated[
         bool, typer.Option("--create", help="Make the namespace as the export's first line describes it.")
     ] = False,
+    import_id: Annotated[
+        str, typer.Option("--import-id", metavar="NAME", help="Knows lines without an id again; default: FILE's path.")
+    ] = "",
 ) -> None:
     """Store JSON lines, as `export` writes them or with `text` alone.
 
     A memory that is there already with the same content is a duplicate and changes nothing, so an import that broke
-    off can simply be run again; lines without an id are known again by their number and content. An id that is there
-    with other content is refused (an export has the vector that was made of a text, which is other content than the
-    text). Leaves with 7 when the daemon refused a line.
+    off can simply be run again. Lines without an id are known again by --import-id, their number and their content,
+    for a week unless the daemon is set otherwise; those of stdin only with --import-id. An id that is there with
+    other content is refused (an export has the vector that was made of a text, which is other content than the text).
+    Leaves with 7 when the daemon refused a line.
     """
+    name = import_id or _name_of(file)
     with link.client(stream_s=DAY_S) as client, _source(file) as lines:
-        reply, sent = _send(link, client, lines, file, create)
+        reply, sent = _send(link, client, lines, file, name, create)
     counts = {"received": reply.received, "created": reply.created, "updated": reply.updated,
               "duplicate": reply.duplicate, "conflict": reply.conflict, "rejected": reply.rejected}  # fmt: skip
     errors = [{"item": e.index, "id": e.result.id, "code": e.error.code, "message": e.error.message}
@@ -137,10 +142,17 @@ def import_(
         raise typer.Exit(Exit.REFUSED)
 
 
-def _send(link: Link, client: Client, lines: IO[bytes], file: str, create: bool) -> tuple[pb.ImportReply, int]:
+def _name_of(file: str) -> str:
+    """What an import is called when nobody named it: the file's path; nothing for what can be read only once."""
+    return str(Path(file).resolve()) if file != "-" and Path(file).is_file() else ""
+
+
+def _send(
+    link: Link, client: Client, lines: IO[bytes], file: str, name: str, create: bool
+) -> tuple[pb.ImportReply, int]:
     from sfmd.rpc.failure import CallFailed
 
-    sent = 0
+    sent = unknown = 0
     header: dict[str, Any] = {}
     items = records.read(lines, header=header.update)
     try:
@@ -151,35 +163,44 @@ def _send(link: Link, client: Client, lines: IO[bytes], file: str, create: bool)
         with progress.counting("import", _lines_of(file)) as advance:
 
             def counted() -> Iterator[pb.MemoryInput]:
-                nonlocal sent
-                if first is not None:
-                    yield first
-                    sent += 1
-                for item in items:
+                nonlocal sent, unknown
+                for item in chain(() if first is None else (first,), items):
+                    unknown += not (name or item.id or item.idempotency_key)
                     yield item
                     sent += 1
                     advance(1)
 
-            return client.import_many(namespace, keyed(counted())), sent
+            reply = client.import_many(namespace, keyed(counted(), name))
+        if unknown:
+            render.note(
+                f"{unknown:,} lines without an id: a second run stores them again; --import-id NAME prevents it"
+            )
+        return reply, sent
     except records.BadLine as error:
         raise C.INPUT.fault(
             f"{file}: {error}", why=f"the {sent:,} memories before it may be stored",
-            next_step="correct the line and run the same command again: what is there already stays as it is",
+            next_step=f"correct the line and run the same command again: {_again(unknown)}",
         ) from error  # fmt: skip
     except CallFailed as failed:
         broken = connection.fault_of(failed, link.connection)
         if sent and failed.status == "UNAVAILABLE":
             broken.why = f"up to {sent:,} memories were sent and the first of them may be stored; {broken.why}"
-            broken.next_step += "; then run the same command again: what is there already stays as it is"
+            broken.next_step += f"; then run the same command again: {_again(unknown)}"
         raise broken from failed
 
 
-def keyed(items: Iterable[pb.MemoryInput]) -> Iterator[pb.MemoryInput]:
-    """The same memories; those that nothing would tell apart from a first import get an idempotency key."""
+def _again(unknown: int) -> str:
+    if not unknown:
+        return "what is there already stays as it is"
+    return f"what has an id stays as it is, and up to {unknown:,} lines without one are stored again"
+
+
+def keyed(items: Iterable[pb.MemoryInput], name: str) -> Iterator[pb.MemoryInput]:
+    """The same memories; in an import that has a name, those without id and idempotency key get a key of its lines."""
     for number, item in enumerate(items, 1):
-        if not item.id and not item.idempotency_key:
-            digest = hashlib.sha256(item.SerializeToString(deterministic=True)).hexdigest()
-            item.idempotency_key = f"import-{number}-{digest[:32]}"
+        if name and not item.id and not item.idempotency_key:
+            digest = hashlib.sha256(os.fsencode(f"{name}\0{number}\0") + item.SerializeToString(deterministic=True))
+            item.idempotency_key = f"import-{digest.hexdigest()}"
         yield item
 
 

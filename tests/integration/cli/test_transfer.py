@@ -83,6 +83,37 @@ def test_lines_without_an_id_are_known_again(cli: Cli, tmp_path: Path) -> None:
     assert cli("memory", "list", "-n", "nameless", "-o", "short").text.count("\n") == 4
 
 
+def counted(cli: Cli, file: Path | str, *words: str, given: bytes = b"", home: str = "named") -> tuple[int, int, str]:
+    """Created, duplicates, and what was noted."""
+    done = cli("memory", "import", str(file), "-n", home, "-o", "json", *words, given=given)
+    return done.document["imported"]["created"], done.document["imported"]["duplicate"], done.err
+
+
+def test_equal_lines_of_two_imports_are_two_memories(cli: Cli, tmp_path: Path) -> None:
+    cli("memory", "namespace", "create", "named")
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    for file in (one, other):
+        file.write_text('{"text": "started"}\n{"text": "of ' + file.stem + '"}\n')
+    assert counted(cli, one) == (2, 0, "") and counted(cli, other) == (2, 0, "")
+    one.write_text(one.read_text() + '{"text": "a line more"}\n')
+    (tmp_path / "link.jsonl").symlink_to(one)
+    assert counted(cli, tmp_path / "link.jsonl") == (1, 2, "")  # the same file, corrected
+    assert counted(cli, one, "--import-id", "tuesday")[:2] == (3, 0)
+    assert counted(cli, other, "--import-id", "tuesday")[:2] == (1, 1)
+
+
+def test_lines_of_stdin_are_known_again_only_by_the_name_of_their_import(cli: Cli) -> None:
+    cli("memory", "namespace", "create", "streamed")
+    given = b'{"text": "x"}\n{"text": "y", "id": "y"}\n'
+    first, second = (counted(cli, "-", given=given, home="streamed") for _ in range(2))
+    assert (first[:2], second[:2]) == ((2, 0), (1, 1))
+    assert "1 lines without an id" in first[2] and "--import-id" in first[2]
+    named = [counted(cli, "-", "--import-id", "pipe", given=given, home="streamed") for _ in range(2)]
+    assert named == [(1, 1, ""), (0, 2, "")]
+    broken = cli("memory", "import", "-", "-n", "streamed", given=given + b"{oops\n", code=2)
+    assert "up to 1 lines without one are stored again" in broken.err
+
+
 def test_refused_lines_are_counted_and_make_7(cli: Cli) -> None:
     cli("memory", "namespace", "create", "refusing")
     given = b'{"id": "a", "text": "good"}\n{"id": "b", "text": " "}\n'
