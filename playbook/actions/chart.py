@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import threading
@@ -85,6 +86,7 @@ def staged(target: Target, shell: Shell) -> Path:
                       timeout_s=120)  # fmt: skip
         except CommandFailed as failed:
             raise Trouble("SFM-HELM-003", "the chart cannot be put together", why=failed.gist) from failed
+        os.utime(work / "helm")  # the copy has its source's time, and the oldest go
         (work / "helm").rename(place)
     except OSError as error:
         if not chart.is_dir():  # another run may have been quicker, with the same content
