@@ -23,6 +23,7 @@ ACTIONS: Mapping[str, str] = {
     "workloads.wait": "playbook.actions.waiting:wait_ready",
     "vault.enable": "playbook.actions.vault_auth:enable",
     "compose.reset": "playbook.actions.compose:reset",
+    "jobs.build": "playbook.wiring.image:build",
     "app.image": "playbook.wiring.image:supply",
     "app.namespace": "playbook.wiring.work:apply_namespace",
     "app.account": "playbook.wiring.work:apply_account",

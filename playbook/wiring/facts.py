@@ -203,7 +203,15 @@ def image(seen: Observer) -> Values:
     return {"app.image.wanting": supply.wanting(seen.target, seen.shell)}
 
 
+def jobs(seen: Observer) -> Values:
+    """The image of the Jobs inside, where it is not built: what `images build` makes beside the charts' own."""
+    from playbook.wiring import image as supply
+
+    return {"jobs.unbuilt": supply.unbuilt(seen.target, seen.shell)}
+
+
 GROUPS = {
+    "jobs": jobs,
     "app.env": env,
     "app.image": image,
     "app.namespace": namespace,
@@ -216,6 +224,7 @@ GROUPS = {
     "app.kafka": patient(kafka),
 }
 NAMES: Mapping[str, tuple[str, ...]] = {
+    "jobs": ("jobs.unbuilt",),
     "app.env": ("app.env.unfit",),
     "app.image": ("app.image.wanting",),
     "app.namespace": ("app.namespace.wanting", "app.namespace.access"),

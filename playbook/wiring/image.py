@@ -1,7 +1,7 @@
 """The image of the Jobs inside the cluster: `sfmctl` itself. On a kind cluster it is built and loaded when needed.
 
-The charts do not run it, so it is not among the images that come with the stack; an application's wire-up is the first
-to need it. On any other cluster the nodes pull it, as told or by this version's name.
+The charts do not run it, so it does not come onto the nodes with the stack; an application's wire-up is the first to
+need it. On any other cluster the nodes pull it, as told or by this version's name; `sfmctl images build` makes it.
 """
 
 from __future__ import annotations
@@ -52,16 +52,29 @@ def wanting(target: Target, shell: Shell) -> list[str]:
     if not target.is_kind:
         return []
     image = described(target)
-    if images.unbuilt(target, shell, [image]):
+    if unbuilt(target, shell):
         return [f"{image.ref} is not built from these sources"]
     return [f"{ref} is not on {node}" for node, ref in images.absent(target, shell, [image.ref])]
+
+
+def unbuilt(target: Target, shell: Shell) -> list[str]:
+    """The image, where it is built from the checkout and the local Docker lacks it or has an older source's."""
+    return [image.ref for image in images.unbuilt(target, shell, [described(target)])]
+
+
+def build(hands: Hands, params: Mapping[str, Any]) -> str:
+    """Build the image when it can be and has to be (also when it does not, with `all`)."""
+    target, shell, image = hands.target, hands.shell, described(hands.target)
+    if image.source != "build" or not (params.get("all") or unbuilt(target, shell)):
+        return "built nothing"
+    images.build_one(target, shell, image, hands.left_s, hands.tell)
+    return f"built {image.ref}"
 
 
 def supply(hands: Hands, params: Mapping[str, Any]) -> str:
     """Build the image when it can be and has to be, and load it onto the nodes that lack it."""
     target, shell, image = hands.target, hands.shell, described(hands.target)
-    if images.unbuilt(target, shell, [image]):
-        images.build_one(target, shell, image, hands.left_s, hands.tell)
+    build(hands, {})
     if not docker.inspected(shell, [image.ref]):
         raise Trouble(
             "SFM-IMG-001", f"{image.ref} is not in the local Docker", why="there is no checkout to build it from"

@@ -59,7 +59,7 @@ def build(
     timeout: playrun.Timeout = playrun.WHOLE_S,
     output: render.OutputOption = render.Output.TABLE,
 ) -> int:
-    """Build those of our own images that the charts run and that are not there yet."""
+    """Build our own images that are not there yet: those that the charts run, and that of the Jobs inside."""
     aim = playrun.target(
         mode=mode, values=values, cluster=cluster, infra=infra, build_args=build_arg, build_network=build_network,
         buildkit=buildkit,

@@ -95,6 +95,13 @@ def test_from_nothing_the_cluster_is_made_and_the_rest_looked_at_then() -> None:
     assert plan.cluster_uid == ""
 
 
+def test_images_build_makes_the_image_of_the_jobs_too() -> None:
+    stale = {"images.unbuilt": [], "jobs.unbuilt": ["soma/sfmctl:0.1.0"]}
+    assert verdicts(made("images-build", READY | stale))["jobs.build"] == "do"
+    assert not made("images-build", READY | stale | {"jobs.unbuilt": []}).pending
+    assert verdicts(made("images-rebuild", READY))["jobs.rebuild"] == "do"
+
+
 def test_changed_values_touch_the_release_and_what_comes_after_it_only() -> None:
     plan = made("up", READY | {"release.current": False})
     assert [item.step.id for item in plan.pending] == ["release.deploy", "workloads.ready", "vault.auth"]
