@@ -90,8 +90,12 @@ def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePubl
 
 
 def make_ca(cert: Path, key: Path, now: dt.datetime) -> None:
-    """Write a new self-signed CA that may sign leaves only."""
-    secret = ec.generate_private_key(ec.SECP256R1())
+    """Write a self-signed CA that may sign leaves only, with the key that is there or a new one.
+
+    A first start that was killed left its key behind. A certificate of that key has the name that the one before had,
+    so whoever trusts that one goes on trusting.
+    """
+    secret = _ca_key(key) if key.exists() else ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"sfmd development CA {secret_id(secret)}")])
     made = (
         _builder(name, name, secret.public_key(), now, CA_LIFETIME)
@@ -99,8 +103,20 @@ def make_ca(cert: Path, key: Path, now: dt.datetime) -> None:
         .add_extension(_usage(ca=True), critical=True)
         .sign(secret, hashes.SHA256())
     )
-    write_private(key, _pem(secret))
+    if not key.exists():
+        write_private(key, _pem(secret))
     write_private(cert, made.public_bytes(serialization.Encoding.PEM))
+
+
+def _ca_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The development CA's key. Raises Refused(CONFIG) for what is none."""
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Refused(E.CONFIG, f"{path} is not a key that sfmd made")
+    return key
 
 
 def secret_id(key: ec.EllipticCurvePrivateKey) -> str:
@@ -112,9 +128,7 @@ def issue(ca: Path, ca_key: Path, cert: Path, key: Path, *, names: Sequence[str]
           client: bool = False) -> None:  # fmt: skip
     """Write a leaf certificate for `names` and its key; with `client` one that a client shows."""
     issuer = x509.load_pem_x509_certificate(ca.read_bytes())
-    issuer_key = serialization.load_pem_private_key(ca_key.read_bytes(), None)
-    if not isinstance(issuer_key, ec.EllipticCurvePrivateKey):
-        raise Refused(E.CONFIG, f"{ca_key} is not a key that sfmd made")
+    issuer_key = _ca_key(ca_key)
     secret = ec.generate_private_key(ec.SECP256R1())
     usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
     made = (
@@ -160,10 +174,10 @@ def ensure_development(folder: Path, names: Sequence[str], now: dt.datetime) -> 
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca, ca_key = folder / "ca.pem", folder / "ca.key"
-    if not ca.exists() and not ca_key.exists():
+    if not ca.exists():
         make_ca(ca, ca_key, now)
-    if not (ca.exists() and ca_key.exists()):
-        raise Refused(E.CONFIG, f"one of ca.pem and ca.key is missing in {folder}: restore it, or remove both")
+    if not ca_key.exists():
+        raise Refused(E.CONFIG, f"ca.key is missing in {folder}: restore it, or remove ca.pem too")
     if x509.load_pem_x509_certificate(ca.read_bytes()).not_valid_after_utc <= now + RENEW_BEFORE:
         raise Refused(E.CONFIG, f"the development CA in {folder} ends soon: remove ca.pem and ca.key, hand out the new")
     cert, key = folder / "server.pem", folder / "server.key"

@@ -65,13 +65,31 @@ def test_a_new_name_brings_a_new_leaf_under_the_same_ca(tmp_path):
     assert tls.paths.ca.read_bytes() == ca
 
 
-@pytest.mark.parametrize("missing", ["ca.pem", "ca.key"])
-def test_half_a_ca_is_refused_instead_of_replaced(tmp_path, missing):
+def test_a_ca_without_its_key_is_refused_instead_of_replaced(tmp_path):
     Tls.development(tmp_path / "tls", Time())
-    (tmp_path / "tls" / missing).unlink()
-    with pytest.raises(Refused) as raised:
+    (tmp_path / "tls" / "ca.key").unlink()
+    with pytest.raises(Refused, match=r"ca\.key is missing") as raised:
         Tls.development(tmp_path / "tls", Time())
     assert raised.value.code is E.CONFIG
+
+
+@pytest.mark.parametrize("gone", [("ca.pem", "server.pem", "server.key"), ("ca.pem",)], ids=["first start", "later"])
+def test_a_ca_of_which_only_the_key_is_there_is_made_of_that_key(tmp_path, gone):
+    """As a first start leaves it that is killed between the two files; and nobody who trusts the CA is cut off."""
+    before = Tls.development(tmp_path / "tls", Time())
+    trusted, key = before.paths.ca.read_bytes(), (tmp_path / "tls" / "ca.key").read_bytes()
+    for name in gone:
+        (tmp_path / "tls" / name).unlink()
+    again = Tls.development(tmp_path / "tls", Time(), names=("new.example",))
+    assert (tmp_path / "tls" / "ca.key").read_bytes() == key
+    for ca in (trusted, again.paths.ca.read_bytes()):
+        leaf(again).verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
+
+
+def test_a_lone_key_that_is_none_is_refused(tmp_path):
+    (tmp_path / "ca.key").write_text("no key")
+    with pytest.raises(Refused, match="not a key that sfmd made"):
+        Tls.development(tmp_path, Time())
 
 
 def test_a_ca_at_its_end_is_refused_in_words(tmp_path):
