@@ -43,10 +43,13 @@ def event_lines(events: Sequence[Json]) -> str:
 def write(folder: Path, opened: Callable[[], Reader], namespaces: Sequence[str], checks: Sequence[Check]) -> list[Path]:
     """Write the bundle and return its files. What the API does not give, or a reader that `opened` cannot make, is said
     in the bundle, not raised."""
-    written = [put(folder / "checks.json", json.dumps([c.as_dict() for c in checks], indent=2, ensure_ascii=False))]
     try:
         reader = opened()
         values = [v for namespace in namespaces for v in secret_values(reader, namespace)]
+    except Trouble as trouble:
+        return [records(folder, checks, []), not_gathered(folder, trouble)]
+    written = [records(folder, checks, values)]
+    try:
         for namespace in namespaces:
             base = f"/api/v1/namespaces/{namespace}"
             pods = reader.items(f"{base}/pods")
@@ -55,8 +58,19 @@ def write(folder: Path, opened: Callable[[], Reader], namespaces: Sequence[str],
             written.append(put(folder / namespace / "events.tsv", events))
             written += [file for pod in pods if not pod_ready(pod) for file in logs(folder, reader, base, pod, values)]
     except Trouble as trouble:
-        written.append(put(folder / "not-gathered.txt", f"{trouble.what}\n{trouble.why}\n"))
+        written.append(not_gathered(folder, trouble))
     return written
+
+
+def records(folder: Path, checks: Sequence[Check], values: Sequence[str]) -> Path:
+    """The checks' records; what a server said may hold one of the values."""
+    said = [{k: scrubbed(v, values) if isinstance(v, str) else v for k, v in c.as_dict().items()} for c in checks]
+    return put(folder / "checks.json", json.dumps(said, indent=2, ensure_ascii=False))
+
+
+def not_gathered(folder: Path, trouble: Trouble) -> Path:
+    """Why the rest of the bundle is not there."""
+    return put(folder / "not-gathered.txt", f"{trouble.what}\n{trouble.why}\n")
 
 
 def logs(folder: Path, reader: Reader, base: str, pod: Json, values: Sequence[str]) -> list[Path]:
@@ -81,7 +95,7 @@ def put(path: Path, text: str) -> Path:
     """Write one private file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
         path.chmod(0o600)
     except OSError as error:
         raise Trouble("SFM-CLI-031", f"the bundle's file {path} cannot be written", why=error.strerror or "") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterable
+from urllib.parse import quote, quote_plus
 
 from playbook.kube import Reader
 
@@ -21,7 +23,14 @@ def secret_values(reader: Reader, namespace: str) -> list[str]:
     return sorted(values, key=len, reverse=True)
 
 
+def forms(value: str) -> set[str]:
+    """A value as it may stand in a text: as it is, in base64, in a URL, inside JSON."""
+    data = value.encode()
+    coded = {one.decode().rstrip("=") for one in (base64.b64encode(data), base64.urlsafe_b64encode(data))}
+    return {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], *coded}
+
+
 def scrubbed(text: str, values: Iterable[str]) -> str:
-    """`text` without those values, cut out in one pass so that a mark is never cut again."""
-    wanted = sorted(set(values), key=len, reverse=True)
+    """`text` without those values in any of their forms, cut out in one pass so that a mark is never cut again."""
+    wanted = sorted({form for value in values for form in forms(value)}, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, wanted)), "<secret>", text) if wanted else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from playbook.model import Check
 
 LONGEST = 3
+NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What is no `Char` of XML 1.0 (a carriage return is one, and goes too)."""
 STYLES = {"pass": "green", "warn": "yellow", "fail": "red", "skip": "dim", "error": "magenta"}
 
 
@@ -92,8 +95,8 @@ def junit(checks: Sequence[Check], took_ms: int, setup: Fault | None = None) -> 
 
 
 def printable(text: str) -> str:
-    """`text` without the control characters that XML 1.0 cannot hold."""
-    return "".join(c for c in text if c in "\n\t" or ord(c) >= 32)
+    """`text` without what XML 1.0 cannot hold: control characters, lone surrogates, U+FFFE and U+FFFF."""
+    return NO_XML.sub("", text)
 
 
 def write_junit(path: Path, checks: Sequence[Check], took_ms: int, setup: Fault | None = None) -> None:

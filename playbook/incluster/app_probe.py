@@ -20,6 +20,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from playbook.scrub import forms
+
 PASS, FAIL = "pass", "fail"
 TOKEN = Path("/var/run/secrets/vault/token")
 ATTEMPT_S = 8
@@ -260,10 +262,11 @@ CHECKS: Mapping[str, Callable[[Env, Mapping[str, Any]], Found]] = {
 
 
 def scrubbed(text: str, env: Env) -> str:
-    """`text` without any secret value, on one line and not long."""
+    """`text` without any secret value in any form, on one line and not long."""
     for name in SECRET_NAMES:
         if len(env.get(name, "")) > 3:
-            text = text.replace(env[name], f"<{name}>")
+            for form in sorted(forms(env[name]), key=len, reverse=True):
+                text = text.replace(form, f"<{name}>")
     return " ".join(text.split())[:400]
 
 

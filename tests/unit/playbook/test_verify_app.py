@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from playbook import scrub, waivers
+from playbook import bundle, scrub, waivers
 from playbook.check import Probe, run
 from playbook.facts import Observer
 from playbook.incluster import app_probe
+from playbook.kube import Reader
 from playbook.load import packaged
 from playbook.model import Check, Status
 from playbook.shell import Shell
@@ -184,6 +185,27 @@ def test_an_absent_waiver_file_is_refused(tmp_path):
 def test_secret_values_are_cut_out_longest_first():
     said = scrub.scrubbed("dsn=abc-secret-def token=secret", ["abc-secret-def", "secret"])
     assert said == "dsn=<secret> token=<secret>"
+
+
+@pytest.mark.parametrize("form", [
+    "pa\u00df/w ör+d\"1", "pa%C3%9F%2Fw%20%C3%B6r%2Bd%221", "pa%C3%9F%2Fw+%C3%B6r%2Bd%221", "cGHDny93IMO2citkIjE=",
+    "cGHDny93IMO2citkIjE", 'pa\\u00df/w \\u00f6r+d\\"1',
+])  # fmt: skip
+def test_a_secret_value_is_cut_out_in_every_form_that_it_takes(form):
+    value = 'paß/w ör+d"1'
+    assert scrub.scrubbed(f"said {form} twice", [value]).replace("=", "") == "said <secret> twice"
+    assert app_probe.scrubbed(f"said {form}", {"REDIS_PASSWORD": value}).replace("=", "") == "said <REDIS_PASSWORD>"
+
+
+def test_the_records_of_a_bundle_hold_no_value_of_a_secret(tmp_path):
+    said = replace(check("app.redis"), observed="refused: redis://shop:hunter2hunter2@h \udc80")
+    with serving(tmp_path / "kubeconfig", "kind-soma") as api:
+        kept = {"metadata": {"name": "shop-runtime"}, "data": {"REDIS_PASSWORD": "aHVudGVyMmh1bnRlcjI="}}
+        api.put("/api/v1/namespaces/shop/secrets", kept)
+        bundle.write(tmp_path / "b", lambda: Reader("kind-soma", tmp_path / "kubeconfig"), ["shop"], [said])
+    [written] = json.loads((tmp_path / "b" / "checks.json").read_text())
+    assert written["observed"] == "refused: redis://shop:<secret>@h \udc80"
+    assert (written["id"], written["duration_ms"]) == ("app.redis", 1)
 
 
 def test_the_application_rows_hang_on_the_roots_they_need():

@@ -73,6 +73,14 @@ def test_junit_counts_and_names_every_check() -> None:
     assert cases["cluster.api"].get("time") == "1.234"
 
 
+@pytest.mark.parametrize("sign", ["\x00", "\x1b", "\r", "\ud800", "\udc80", "\ufffe", "\uffff"])
+def test_junit_is_read_whatever_a_server_said(tmp_path: Path, sign: str) -> None:
+    said = record("redis.ping", Status.FAIL, "SFM-RED-001: look", f"bad{sign} bytes \u2192 \U0001f525")
+    checks.write_junit(tmp_path / "r.xml", [said], 10)
+    failure = ElementTree.parse(tmp_path / "r.xml").getroot()[0][0]  # noqa: S314 - our own
+    assert failure.get("message") == "bad bytes \u2192 \U0001f525"
+
+
 def test_junit_has_an_error_before_any_check(tmp_path: Path) -> None:
     fault = Fault("SFM-K8S-002", "no such context", why="the kubeconfig lacks it", next_step="sfmctl cluster create")
     checks.write_junit(tmp_path / "r.xml", [], 10, fault)
