@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from playbook.kube import Json, Writer
-from playbook.trouble import Trouble
+from playbook.trouble import Trouble, Unknown
 from playbook.wiring.image import reference
 from playbook.wiring.reach import Reach
 
@@ -144,11 +144,14 @@ def said(writer: Writer, job: Job, left_s: Callable[[], float], what: str) -> st
 
 def log(writer: Writer, base: str, pod: Json) -> str:
     """What an ended pod wrote; where it wrote nothing, or its container never ran, what the cluster says of it."""
-    with contextlib.suppress(Trouble):
-        if text := writer.text(f"{base}/{pod['metadata']['name']}/log", container=CONTAINER):
-            return text
+    try:
+        text = writer.text(f"{base}/{pod['metadata']['name']}/log", container=CONTAINER)
+    except Unknown:
+        raise
+    except Trouble:  # the answer for a container that never ran
+        text = ""
     status = pod["status"]
-    return f"{status['phase']}: {status.get('reason', '')}: {status.get('message', '')}"
+    return text or f"{status['phase']}: {status.get('reason', '')}: {status.get('message', '')}"
 
 
 def check_pod_comes(writer: Writer, job: Job, what: str, waited_s: float) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from playbook.kube import Writer
 from playbook.target import Target
-from playbook.trouble import Trouble
+from playbook.trouble import Trouble, Unknown
 from playbook.wiring import cluster, job, probe_job
 from playbook.wiring.application import application
 from playbook.wiring.job import Job, Late
@@ -106,6 +106,10 @@ def test_the_log_is_that_of_our_container_and_a_pod_without_one_says_why_it_fail
     api.objects[f"{SPACE}/pods/p/log"] = {"asked_ms": 5}
     assert said(writer) == '{"asked_ms": 5}'
     assert any(path == f"{SPACE}/pods/p/log?container=sfmctl" for _, path, _ in api.asked)
+    api.refused.add(f"{SPACE}/pods/p/log")  # which says nothing about the Job
+    with pytest.raises(Unknown) as refused:
+        said(writer)
+    assert refused.value.code == "SFM-K8S-003"
 
 
 def test_the_paths_that_have_to_be_denied_are_those_of_the_applications_that_are_there(api, writer):
