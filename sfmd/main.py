@@ -133,9 +133,11 @@ def _token(commands: Any, common: argparse.ArgumentParser, shown: argparse.Argum
 
 
 def settings_of(given: argparse.Namespace) -> Settings:
-    """Settings with what was given by hand on top."""
-    from sfmd.config import load  # noqa: PLC0415
+    """Settings with what was given by hand on top; `serve` names what is no setting in its log, the others say it."""
+    from sfmd.config import load, unknown_variables  # noqa: PLC0415
 
+    for name in unknown_variables(os.environ) if given.command is not serve else ():
+        tell(f"sfmd: {name} is no setting: docs/reference/settings.md has them all")
     return load(
         given.config,
         data_dir=given.data_dir,

@@ -25,7 +25,7 @@ from sfmd.store.check import check_file
 from sfmd.store.database import Link
 from sfmd.store.lock import LOCK_FILE, DirectoryLock
 from sfmd.store.schema import REVISION
-from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink, sync_directory
+from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink, store_file, sync_directory
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -52,9 +52,7 @@ def backup(folder: str | Path, target: str | Path, link: Link | None = None) -> 
     one. Raises Refused(CONFIG) when `target` exists, Refused(CORRUPT) when the copy does not verify,
     Refused(STORE_DOWN) when it cannot be made.
     """
-    source, wanted = Path(folder) / FILE, Path(target)
-    if not source.exists():
-        raise Refused(E.CONFIG, f"{folder} holds no store")
+    source, wanted = store_file(folder), Path(target)
     if wanted.exists():
         raise Refused(E.CONFIG, f"{wanted} exists; a backup goes into a new directory",
                       next_step="sfmd backup DIR with a DIR that is not there yet")  # fmt: skip

@@ -16,7 +16,7 @@ import apsw
 from sfmd.domain import Op
 from sfmd.errors import E, Refused
 from sfmd.store.schema import DELETED, FIRST_NAMESPACE_OP, LIVE, PURGED, REVISION
-from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink
+from sfmd.store.sqlite import SqliteDatabase, SqliteLink, store_file
 
 MOST_PROBLEMS = 100
 
@@ -60,10 +60,7 @@ class _Memory:
 
 def check(folder: str | Path) -> Report:
     """Verify the store in a data directory, also while a daemon serves it (one snapshot is read)."""
-    path = Path(folder) / FILE
-    if not path.exists():
-        raise Refused(E.CONFIG, f"{folder} holds no store")
-    return check_file(path)
+    return check_file(store_file(folder))
 
 
 def check_file(path: Path) -> Report:

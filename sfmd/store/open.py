@@ -10,7 +10,7 @@ from sfmd.store.lock import DirectoryLock
 from sfmd.store.log_store import READERS, LogStore
 from sfmd.store.migrate import is_postgres, migrate_locked, migrate_postgres
 from sfmd.store.schema import REVISION
-from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink
+from sfmd.store.sqlite import FILE, SqliteDatabase, SqliteLink, store_file
 
 
 def open_store(
@@ -21,9 +21,9 @@ def open_store(
     synchronous: str = "FULL",
     version: tuple[int, ...] | None = None,
 ) -> LogStore:
-    """Open the store in the data directory or PostgreSQL database `place`, making it where there is none.
+    """Open the store in the data directory or PostgreSQL database `place`.
 
-    migrate      bring an older schema up to date; otherwise refuse it
+    migrate      bring an older schema up to date, and make a store where there is none; otherwise refuse both
     readers      reading connections; fewer where the SQLite version cannot take several
     synchronous  only tests give another than FULL
     version      the SQLite version to decide by; default: what is linked
@@ -32,7 +32,7 @@ def open_store(
     """
     if is_postgres(place):
         return _open_postgres(str(place), migrate=migrate, readers=readers)
-    folder = Path(place)
+    folder = Path(place) if migrate else store_file(place).parent
     lock = DirectoryLock(folder)
     try:
         _see_to_schema(folder, migrate=migrate)

@@ -25,6 +25,16 @@ from sfmd.store.database import Cursor, Failure
 from sfmd.store.statements import Statement
 
 FILE = "memory.sqlite3"
+
+
+def store_file(folder: str | Path) -> Path:
+    """The store's file in a data directory. Raises Refused(CONFIG) where there is none."""
+    path = Path(folder) / FILE
+    if not path.exists():
+        raise Refused(E.CONFIG, f"{folder} holds no store")
+    return path
+
+
 PAGE_BYTES = 16_384
 """Record 011: with smaller pages some vector lengths waste half the disk."""
 WAL_PAGES = 512

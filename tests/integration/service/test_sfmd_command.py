@@ -226,6 +226,8 @@ BAD: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("serve", "--config", "/none.toml"), {}, 2, "cannot be read"),
     (("check",), {}, 2, "holds no store"),
     (("backup", "copy"), {}, 2, "holds no store"),
+    (("compact", "--horizon", "1"), {}, 2, "holds no store"),
+    (("check",), {"SOMA_DATADIR": "/srv"}, 2, "SOMA_DATADIR is no setting"),
     (("restore", "/none"), {}, 2, "is no backup"),
     (("restore", "/none"), {}, 2, "next: name a directory that sfmd backup made"),
     (("token", "revoke", "nobody"), {}, 2, "SFM-MEM-011"),
@@ -243,6 +245,7 @@ def test_bad_input_is_a_line_with_a_code(arguments: tuple[str, ...], settings: d
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+    assert not (tmp_path / "data").exists() or "token" in arguments
 
 
 COMMANDS = [
