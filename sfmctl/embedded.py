@@ -25,7 +25,6 @@ from typing import Any
 STARTED = "started.json"
 ANNOUNCED = "daemon.json"
 LOG = "sfmd.log"
-LOG_BYTES = 8 * 2**20
 POLL_S = 0.05
 
 
@@ -122,8 +121,6 @@ class Embedded:
         """Start `sfmd serve` in a session of its own, its words appended to the log, and note who it is."""
         if self.place() is None:
             (self.data_dir / ANNOUNCED).unlink(missing_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
         command = [sys.executable, "-m", "sfmd.main", "serve", "--data-dir", str(self.data_dir), *arguments]
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
@@ -152,13 +149,36 @@ class Embedded:
                 (self.data_dir / name).unlink(missing_ok=True)
 
     def last_lines(self, count: int) -> list[str]:
-        """The end of the log."""
-        try:
-            with self.log.open("rb") as log:
-                log.seek(max(0, self.log.stat().st_size - 512 * max(count, 1) - 4096))
-                return log.read().decode(errors="replace").splitlines()[-count:]
-        except FileNotFoundError:
-            return []
+        """The end of the log, which the daemon begins anew from time to time."""
+        lines = _tail(self.log, count)
+        return [*_tail(self.log.with_suffix(".log.1"), count - len(lines)), *lines]
+
+    def following(self) -> Iterator[bytes]:
+        """What is written to the log from now on, for ever; empty where there is nothing new."""
+        log = self.log.open("rb")
+        log.seek(0, os.SEEK_END)
+        while True:
+            moved = _begun_anew(log.fileno(), self.log)
+            yield log.read()  # to its end, also of one that was just replaced
+            if moved:
+                log.close()
+                log = self.log.open("rb")
+
+
+def _begun_anew(number: int, log: Path) -> bool:
+    try:
+        return not os.path.samestat(os.fstat(number), log.stat())
+    except FileNotFoundError:  # between the old one and the new
+        return False
+
+
+def _tail(path: Path, count: int) -> list[str]:
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - 512 * max(count, 1) - 4096))
+            return log.read().decode(errors="replace").splitlines()[-count:] if count > 0 else []
+    except FileNotFoundError:
+        return []
 
 
 def wait(until: Callable[[], bool], timeout_s: float) -> bool:

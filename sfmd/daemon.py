@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from sfmd import own_log
 from sfmd.auth import VERBS, TokenFile
 from sfmd.builder import MemorySystemBuilder, product_version
 from sfmd.config import Settings, unknown_variables
@@ -154,12 +155,14 @@ class Daemon:
                 listening.close()
 
     async def _until_stopped(self, server: RpcServer, service: MemoryService) -> None:
-        """Wait for the signal, and meanwhile have health over gRPC say what the service says."""
+        """Wait for the signal, and meanwhile have health say what the service says, and the log stay within bounds."""
         said = True
         while not self._stop.is_set():
             if service.serving != said:
                 said = not said
                 await server.serving(said)
+            with suppress(OSError):  # a disk that is full: the next time it may work
+                own_log.bound(self._settings.data_dir)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), HEALTH_S)
 

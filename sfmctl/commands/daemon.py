@@ -308,11 +308,8 @@ def logs(
     for line in embedded.last_lines(lines):
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
-    with embedded.log.open("rb") as log:
-        log.seek(0, os.SEEK_END)
-        while follow:
-            block = log.read()
-            sys.stdout.buffer.write(block)
-            sys.stdout.buffer.flush()
-            if not block:
-                time.sleep(0.25)
+    for block in embedded.following() if follow else ():
+        sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+        if not block:
+            time.sleep(0.25)

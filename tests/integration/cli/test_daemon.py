@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sfmctl.embedded import Embedded, birth_of
+from sfmctl.embedded import Embedded, birth_of, wait
 from sfmd.daemon import reached_at
 from sfmd.secrets import issue, make_ca
 from tests.integration.cli.conftest import SFMCTL, clean_environment, run
@@ -196,6 +196,26 @@ def test_a_daemon_that_listens_on_every_address_is_reached_over_loopback(home: P
     assert (code, fields["state"]) == (0, "SERVING"), err
     assert fields["address"].startswith("127.0.0.1:") and fields["http"].startswith("127.0.0.1:")
     assert run(["memory", "namespace", "list"], clean_environment(home, {})).code == 0
+
+
+def test_the_log_stays_within_its_bound_while_the_daemon_runs(home: Path) -> None:
+    log = home / ".local/share/sfm/sfmd.log"
+    assert daemon(home, "start", *ANY_PORT)[0] == 0
+    with (home / "followed").open("wb") as seen, subprocess.Popen(
+        [str(SFMCTL), "daemon", "logs", "-n", "1", "-f"], env=clean_environment(home, {}), stdout=seen
+    ) as follower:  # fmt: skip
+        try:
+            assert wait(lambda: b"serving" in (home / "followed").read_bytes(), 20)
+            with log.open("ab") as out:
+                out.write((b"x" * 1023 + b"\n") * 9 * 1024)
+            assert wait(lambda: log.with_name("sfmd.log.1").exists() and log.stat().st_size < 2**20, 20)
+            shown = run(["daemon", "logs", "-n", "3"], clean_environment(home, {})).text
+            assert len(shown.splitlines()) == 3 and "xxx" in shown
+            assert daemon(home, "stop")[1]["stopped"] is True
+            assert "stopped" in log.read_text()
+            assert wait(lambda: b"stopped" in (home / "followed").read_bytes(), 20)
+        finally:
+            follower.terminate()
 
 
 @pytest.mark.parametrize(("host", "address"), [("::", "[::1]:5"), ("::1", "[::1]:5"), ("fd00::7", "[fd00::7]:5"),
