@@ -29,7 +29,7 @@ from sfmd.heap import map_large_blocks
 from sfmd.observe import Metrics, configure_logging
 from sfmd.private_file import write_private
 from sfmd.rpc.behaviours.table import behaviours_of
-from sfmd.rpc.server import RpcServer, ServerOptions
+from sfmd.rpc.server import RpcServer, ServerOptions, host_and_port
 from sfmd.secrets import Tls, TlsPaths
 from sfmd.service import MemoryService
 
@@ -85,13 +85,13 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise Refused(E.CONFIG, f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise Refused(E.CONFIG, f"cannot listen on {host_and_port(host, port)}: {error.strerror}") from error
 
 
 def reached_at(host: str, port: int) -> str:
-    """The address by which this machine reaches a listener: loopback for one on every address, IPv6 in brackets."""
+    """The address by which this machine reaches a listener: loopback for one on every address."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_and_port(host, port)
 
 
 class Daemon:
@@ -196,8 +196,8 @@ class Daemon:
         for name in unknown_variables(os.environ):
             log.warning("unknown_setting", variable=name)
         log.info(
-            "serving", version=product_version(), engine=ENGINE, grpc=f"{settings.grpc.host}:{port}",
-            http=f"{settings.http.host}:{http_port}" if http_port else "off", data_dir=str(settings.data_dir),
+            "serving", version=product_version(), engine=ENGINE, grpc=host_and_port(settings.grpc.host, port),
+            http=host_and_port(settings.http.host, http_port) if http_port else "off", data_dir=str(settings.data_dir),
             tls="files" if settings.tls.cert_file else "development CA",
             mutual_tls=settings.tls.client_ca_file is not None, reflection=settings.grpc.reflection,
             embedders=list(settings.embedders), seq=stats.seq, namespaces=len(stats.namespaces),

@@ -36,6 +36,11 @@ class ServerOptions:
     limits: CallLimits = field(default_factory=CallLimits)
 
 
+def host_and_port(host: str, port: int) -> str:
+    """An address in one word: IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def server_credentials(tls: Tls) -> grpc.ServerCredentials:
     """Credentials that ask `tls` on each handshake, so that a renewed certificate needs no restart."""
 
@@ -78,7 +83,7 @@ class RpcServer:
     async def start(self) -> int:
         """Listen and return the port; health still says NOT_SERVING. Raises Refused(CONFIG) when it cannot listen."""
         await self.serving(False)
-        address = f"{self.options.host}:{self.options.port}"
+        address = host_and_port(self.options.host, self.options.port)
         try:
             self.port = self._server.add_secure_port(address, self._credentials)
         except RuntimeError as error:

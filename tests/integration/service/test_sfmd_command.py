@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -306,6 +307,22 @@ def test_an_auxiliary_port_that_is_taken_is_a_line_with_a_code(tmp_path: Path) -
     assert (done.returncode, "SFM-MEM-032" in done.stderr) == (2, True), done.stderr
     assert f"cannot listen on {host}:{port}: Address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_daemon_on_an_ipv6_address_is_reached_there(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("NOT PROVED HERE: this machine has no IPv6 loopback")
+    with daemon(tmp_path, settings={"SOMA_GRPC__HOST": "::1", "SOMA_HTTP__HOST": "::1"}) as running:
+        address = running.profile().address
+        assert address.startswith("[::1]:")
+        assert running.http("/livez")[0] == 200
+        with Client(running.profile()) as client:
+            assert client.health() == "SERVING"
+        port = address.rpartition(":")[2]
+        taken = sfmd_process("serve", "--host", "::1", "--port", port, data_dir=tmp_path / "b", SOMA_HTTP__PORT="0")
+    assert (taken.returncode, f"cannot listen on {address}:" in taken.stderr) == (2, True), taken.stderr
 
 
 def test_migrate_says_what_it_did(tmp_path: Path, sfmd: Sfmd) -> None:
