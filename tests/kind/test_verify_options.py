@@ -153,6 +153,32 @@ def test_nothing_is_bundled_when_all_is_well(ledger: Ran, sfmctl: Sfmctl, tmp_pa
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_namespace_whose_quota_refuses_the_jobs_pod_says_so(app: Wired, sfmctl: Sfmctl) -> None:
+    api, quota = writer(app), f"/api/v1/namespaces/{LEDGER}/resourcequotas/none"
+    api.apply(quota, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"},
+                      "spec": {"hard": {"pods": "0"}}})  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while not ((api.get(quota) or {}).get("status") or {}).get("hard"):
+            assert time.monotonic() < deadline, "the cluster does not count for the quota"
+            time.sleep(0.2)
+        ran = run(sfmctl, "verify", LEDGER, "--env", "dev", "--only", "app.inside")
+    finally:
+        api.delete(quota)
+    row = rows(ran)["app.inside"]
+    assert (ran.code, row["status"], row["hint"].partition(":")[0]) == (3, "fail", "SFM-APP-009"), row
+    assert "exceeded quota: none" in row["observed"] and f"-n {LEDGER} get events" in row["hint"]
+
+
+def test_each_row_of_the_job_tells_its_own_time(ledger: Ran, sfmctl: Sfmctl) -> None:
+    found = rows(run(sfmctl, "verify", LEDGER, "--env", "dev", "--only", "app"))
+    took = {name: row["duration_ms"] for name, row in found.items()}
+    asked = {"app.database", "app.kafka", "app.redis", "app.vault"}
+    assert {found[name]["status"] for name in asked} == {"pass"}
+    assert all(0 < took[name] < took["app.inside"] for name in asked), took
+    assert "s until its pod could ask" in found["app.inside"]["observed"]
+
+
 def test_topics_that_are_only_to_be_reported_are_left_as_they_are(app: Wired, sfmctl: Sfmctl) -> None:
     api = writer(app)
     has = dict((api.get(ENDPOINTS) or {})["data"])
