@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from playbook.actions import archive, chart, docker, kind
@@ -23,7 +23,7 @@ from playbook.check import Probe, Verdicts
 from playbook.model import Book, Image, Status
 from playbook.shell import CommandFailed, Shell
 from playbook.target import Target
-from playbook.trouble import Trouble, Unknown
+from playbook.trouble import Trouble, Unknown, unwritable
 
 if TYPE_CHECKING:
     from playbook.engine import Hands
@@ -293,7 +293,7 @@ def load(hands: Hands, shell: Shell, refs: list[str], nodes: Iterable[str]) -> l
     """Load images from the local Docker onto `nodes`; one of a digest gets its name there, which no archive keeps."""
     nodes = list(nodes)
     try:
-        with TemporaryDirectory(prefix="sfmctl-images-") as folder:
+        with tempfile.TemporaryDirectory(prefix="sfmctl-images-") as folder:
             saved = Path(folder) / "images.tar"
             docker.save(shell, [held_as(ref) for ref in refs], saved, hands.left_s)
             argv = ["kind", "load", "image-archive", str(saved), "--name", hands.target.cluster]
@@ -303,6 +303,8 @@ def load(hands: Hands, shell: Shell, refs: list[str], nodes: Iterable[str]) -> l
             shell.run(["docker", "exec", node, *tag], timeout_s=20)
     except CommandFailed as failed:
         raise Trouble(load_code(failed), f"{', '.join(refs)} could not be loaded", why=failed.told) from failed
+    except OSError as error:
+        raise unwritable(Path(tempfile.gettempdir()), "TMPDIR", error) from error
     return refs
 
 

@@ -1,5 +1,6 @@
 """Images: names that mean the same, the book's list against what the charts render, and which build is meant."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,14 @@ from playbook.actions import archive, chart
 from playbook.actions.archive import Index
 from playbook.actions.docker import Local
 from playbook.actions.image_names import canonical, held_as, mirrored
-from playbook.actions.images import arrived, carried, described, listed, load_code, meant, source_label, to_fetch
+from playbook.actions.images import arrived, carried, described, listed, load, load_code, meant, source_label, to_fetch
+from playbook.engine import Hands
+from playbook.facts import Observer
 from playbook.load import packaged
 from playbook.model import Image
-from playbook.shell import CommandFailed, ReadShell
+from playbook.shell import CommandFailed, ReadShell, Shell
 from playbook.target import MODES, ImageSource, Target, find_infra
+from playbook.trouble import Trouble
 
 
 @pytest.mark.parametrize(
@@ -129,6 +133,15 @@ def test_dockers_containerd_store_has_other_ids_so_the_label_of_the_source_decid
 )
 def test_a_load_that_failed_has_the_code_of_what_was_said(said: str, code: str) -> None:
     assert load_code(CommandFailed(["kind", "load"], 1, "", said)) == code
+
+
+def test_a_folder_for_the_archive_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    aim = Target()
+    hands = Hands(aim, packaged(), Observer(aim, packaged()), Shell(), 0.0, print)
+    with pytest.raises(Trouble, match="SFM-CLI-029") as caught:
+        load(hands, hands.shell, ["redis:7"], ["soma-control-plane"])
+    assert "TMPDIR" in caught.value.next_step
 
 
 @pytest.mark.usefixtures("helm")
