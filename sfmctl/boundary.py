@@ -66,8 +66,6 @@ def outcome(command: Callable[[render.Choice], object], choice: render.Choice) -
     except typer.TyperException as error:
         return usage(error, choice)
     except Fault as fault:
-        if (fault.code, fault.next_step) == (C.USAGE.code, C.USAGE.next_step):  # nothing better was known there
-            fault.next_step = f"{choice.command} --help"
         return report(fault, choice)
     except (Trouble, CommandFailed) as trouble:
         from sfmctl.playrun import as_fault
@@ -93,7 +91,8 @@ def not_utf8() -> Fault:
     """A word of the command line, or the name of a variable (its value may be a secret), that is no text."""
     words = [word for word in sys.argv[1:] if not _carried(word)]
     names = [f"the value of {name}" for name, value in os.environ.items() if not _carried(value)]
-    return C.USAGE.fault(f"not UTF-8 text: {', '.join([*map(_shown, words), *names])[:SHOWN_CHARS]}")
+    named = ", ".join([*map(_shown, words), *names]) or "half of a surrogate pair"
+    return C.USAGE.fault(f"not UTF-8 text: {named[:SHOWN_CHARS]}")
 
 
 def _carried(word: str) -> bool:
@@ -116,6 +115,8 @@ def left_by_the_reader() -> int:
 
 def report(fault: Fault, choice: render.Choice) -> int:
     """Print a fault: words to stderr, and with `-o json` one document to stdout. Return its exit code."""
+    if (fault.code, fault.next_step) == (C.USAGE.code, C.USAGE.next_step):  # nothing better was known there
+        fault.next_step = f"{choice.command} --help"
     render.fault(fault)
     if choice.output is render.Output.JSON:
         render.document("Error", {"error": render.fault_fields(fault)})

@@ -108,6 +108,8 @@ class Link:
             with Client(found.profile, timeouts=timeouts) as client:
                 yield client
         except CallFailed as failed:
+            if isinstance(failed.__cause__, UnicodeEncodeError):  # the error boundary knows which word it was
+                raise failed.__cause__ from None
             raise connection.fault_of(failed, found) from failed
 
 
