@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0, "y": 31_557_600.0}
+SHOWN_CHARS = 40
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([smhdwy]?)")
 
 
@@ -23,9 +24,10 @@ def duration_s(text: str) -> float:
     if text.strip().lower() in {"inf", "infinite", "never"}:
         return math.inf
     form = _DURATION.fullmatch(text.strip())
-    if not form or float(form[1]) <= 0:
-        raise ValueError(f"{text!r} is no duration: write 90s, 15m, 12h, 30d, 2w, 1y or inf")
-    return float(form[1]) * UNITS_S[form[2] or "s"]
+    seconds = float(form[1]) * UNITS_S[form[2] or "s"] if form else 0.0
+    if not 0 < seconds < math.inf:  # so many digits are no "never": that has a word
+        raise ValueError(f"{text[:SHOWN_CHARS]!r} is no duration: write 90s, 15m, 12h, 30d, 2w, 1y or inf")
+    return seconds
 
 
 def time_s(text: str, now_s: float) -> float:
@@ -38,7 +40,18 @@ def time_s(text: str, now_s: float) -> float:
         return now_s
     if word[:1] in {"-", "+"} and word[-1:].isalpha():
         seconds = duration_s(word[1:])
-        return now_s - seconds if word[0] == "-" else now_s + seconds
+        found = now_s - seconds if word[0] == "-" else now_s + seconds
+    else:
+        found = _moment_s(word)
+    if not math.isfinite(found):
+        raise ValueError(
+            f"{text[:SHOWN_CHARS]!r} is no time: write 2026-05-01, 2026-05-01T12:00:00Z, Unix seconds or -3d"
+        )
+    return found
+
+
+def _moment_s(word: str) -> float:
+    """Unix seconds of a number, or of an ISO date or time; not finite when it is neither."""
     try:
         return float(word)
     except ValueError:
@@ -46,7 +59,7 @@ def time_s(text: str, now_s: float) -> float:
     try:
         moment = datetime.fromisoformat(word)
     except ValueError:
-        raise ValueError(f"{text!r} is no time: write 2026-05-01, 2026-05-01T12:00:00Z, Unix seconds or -3d") from None
+        return math.nan
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
