@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import random
 import secrets
+import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -132,8 +134,26 @@ def channel_credentials(profile: Profile) -> grpc.ChannelCredentials:
     """TLS against the profile's CA (or the system's), with a client certificate when one is named."""
     if bool(profile.cert_file) != bool(profile.key_file):
         raise CallFailed(E.CONFIG, "cert_file and key_file go together: a client certificate needs both")
-    return grpc.ssl_channel_credentials(read_optional(profile.ca_file), read_optional(profile.key_file),
-                                        read_optional(profile.cert_file))  # fmt: skip
+    ca = read_optional(profile.ca_file)
+    _usable(profile, ca)
+    return grpc.ssl_channel_credentials(ca, read_optional(profile.key_file), read_optional(profile.cert_file))
+
+
+def _usable(profile: Profile, ca: bytes | None) -> None:
+    """CallFailed(CONFIG) for a file that is not what it should be: gRPC would write to stderr and fail at each call."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca is not None:
+            context.load_verify_locations(cadata=ca.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):
+        raise CallFailed(E.CONFIG, f"{profile.ca_file} holds no certificate in PEM form") from None
+    try:
+        if profile.cert_file:
+            cert, key = (Path(file).expanduser() for file in (profile.cert_file, profile.key_file))
+            context.load_cert_chain(cert, key, password=lambda: b"-")  # gRPC could not ask for one either
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise CallFailed(E.CONFIG, f"{profile.cert_file} and {profile.key_file} are no certificate and its key in PEM "
+                         f"form: {getattr(error, 'reason', '') or error}") from None  # fmt: skip
 
 
 def channel_options(profile: Profile) -> list[tuple[str, Any]]:

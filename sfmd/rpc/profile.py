@@ -33,7 +33,7 @@ class Profile:
     namespace: str = ""
 
     def token(self, env: Mapping[str, str] = os.environ) -> str:
-        """The bearer token: SFM_TOKEN, else the token file's first line. Raises CallFailed(NO_TOKEN)."""
+        """The bearer token: SFM_TOKEN, else what the token file holds. Raises CallFailed(NO_TOKEN)."""
         if env.get("SFM_TOKEN"):
             return env["SFM_TOKEN"].strip()
         if not self.token_file:
