@@ -46,8 +46,7 @@ class C:
                  "pip install 'soma-fractal-memory[client]'", Exit.USAGE)  # fmt: skip
     CONFIRM = Code("SFM-CLI-006", "the command needs a yes and there is no terminal to ask at", "add --yes",
                    Exit.USAGE)  # fmt: skip
-    OUTPUT = Code("SFM-CLI-007", "a result cannot be written", "give a path that can be written, or `-` for stdout",
-                  Exit.USAGE)  # fmt: skip
+    OUTPUT = Code("SFM-CLI-007", "a result cannot be written", "give a path that can be written", Exit.USAGE)
     NOT_UP = Code("SFM-CLI-008", "the daemon did not come up", "sfmctl daemon logs", Exit.UNDETERMINED,
                   late=Exit.TIMED_OUT)  # fmt: skip
     NOT_DOWN = Code("SFM-CLI-009", "the daemon did not stop in time",

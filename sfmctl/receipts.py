@@ -8,10 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sfmctl import asked
+from sfmctl import asked, outfile
 from sfmctl.codes import C
 from sfmctl.render import SCHEMA_VERSION
 
@@ -39,10 +38,8 @@ def write(path: str, request: pb.RecallRequest, receipt: pb.Receipt) -> None:
         "receiptBase64": base64.b64encode(receipt.SerializeToString(deterministic=True)).decode(),
         "requestBase64": base64.b64encode(request.SerializeToString(deterministic=True)).decode(),
     }
-    try:
-        Path(path).write_text(json.dumps(body, indent=2) + "\n")
-    except OSError as error:
-        raise C.OUTPUT.fault(f"the receipt cannot be written to {path}", why=error.strerror or str(error)) from error
+    with outfile.target(path) as out:
+        out.write((json.dumps(body, indent=2) + "\n").encode())
 
 
 def read(path: str) -> pb.ReplayRequest:

@@ -103,6 +103,8 @@ def recall(
     With --batch, each line has one of text, vector and vector_f32_base64, and may have a k of its own.
     """
     request = _batch_template(link.namespace, text, vector, receipt) if batch else build(link.namespace, text, vector)
+    if receipt == "-":
+        raise C.USAGE.fault("--receipt needs a file: standard output is for the hits")
     _scoring(request, alpha, beta, now, as_of)
     request.k, request.min_score, request.max_bytes = k, min_score, max_bytes
     request.omit_payload, request.receipt = omit_payload, bool(receipt)

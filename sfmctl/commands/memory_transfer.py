@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -16,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sfmctl import asked, connection, memory_views, progress, records, render
+from sfmctl import asked, connection, memory_views, outfile, progress, records, render
 from sfmctl.codes import C
 from sfmctl.exits import Exit
 from sfmctl.link import Link, linked
@@ -50,7 +47,7 @@ def export(
     The first line describes the namespace. A file appears only when it is complete.
     """
     wanted = asked.filter_of(kind, from_, to, where)
-    with link.client(stream_s=DAY_S) as client, _target(file) as out:
+    with link.client(stream_s=DAY_S) as client, outfile.target(file) as out:
         stream = client.export(link.namespace, as_of_seq=as_of, include_vectors=vectors, filter=wanted)
         head = next(stream)
         header = {records.HEADER_KEY: 1, "namespace": memory_views.namespace_fields(head.namespace), "seq": head.seq}
@@ -67,33 +64,6 @@ def export(
         render.result(link.output, "Exported", json_body=lambda: {"exported": fields},
                       short_rows=lambda: [[count, head.seq, file]],
                       tables=lambda: [f"{count:,} memories as of seq {head.seq} in {file}"])  # fmt: skip
-
-
-@contextmanager
-def _target(file: str) -> Iterator[IO[bytes]]:
-    """The file to write: standard output, or a draft beside `file` that replaces it once all is written."""
-    if file == "-":
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    path = Path(file)
-    try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            with path.open("wb") as out:  # a pipe or device cannot be replaced
-                yield out
-            return
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise C.OUTPUT.fault(f"{file} cannot be written", why=error.strerror or str(error)) from error
-    draft = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            yield out
-        draft.replace(path)
-    except OSError as error:
-        raise C.OUTPUT.fault(f"{file} cannot be written", why=error.strerror or str(error)) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @linked()

@@ -76,6 +76,10 @@ WRONG = {
     "no such file": ("SFM-CLI-003", ["import", "/nowhere/x.jsonl", "-n", "texts"]),
     "no receipt": ("SFM-CLI-003", ["replay", "README.md"]),
     "no such profile": ("SFM-CLI-004", ["recall", "x", "--profile", "nowhere", "-n", "texts"]),
+    "half-life of too many digits": ("SFM-CLI-002", ["namespace", "create", "y", "--half-life", f"a={'9' * 400}"]),
+    "receipt to stdout": ("SFM-CLI-002", ["recall", "x", "--receipt", "-", "-n", "texts"]),
+    "receipt in no folder": ("SFM-CLI-007", ["recall", "x", "--receipt", "/nowhere/r.json", "-n", "texts"]),
+    "no certificate": ("SFM-MEM-032", ["list", "-n", "texts", "--ca-file", "README.md"]),
     "no such folder": ("SFM-CLI-007", ["export", "/nowhere/x.jsonl", "-n", "texts"]),
 }  # fmt: skip
 
@@ -85,6 +89,7 @@ def test_wrong_usage_leaves_with_2_and_says_what_to_type(case: str, cli: Cli, tm
     code, words = WRONG[case]
     done = cli("memory", *(w(tmp_path) if callable(w) else w for w in words), code=2)
     assert f"[{code}]" in done.err and "next: " in done.err and done.text == ""
+    assert done.err.startswith("error: "), done.err  # and not with words of gRPC's own
 
 
 @pytest.mark.parametrize(
@@ -134,6 +139,14 @@ def test_an_expired_and_a_narrow_token(cli: Cli, served: DaemonProcess, tmp_path
         assert "SFM-MEM-022" in cli("memory", *words, code=7, SFM_TOKEN_FILE=str(narrow)).err
 
 
+def test_a_client_certificate_that_is_none_is_named(cli: Cli, served: DaemonProcess) -> None:
+    tls = served.data_dir / "tls"
+    for cert, key in ((tls / "ca.pem", tls / "server.key"), ("README.md", tls / "server.key")):
+        done = cli("memory", "list", "-n", "texts", code=2, SFM_CERT_FILE=str(cert), SFM_KEY_FILE=str(key))
+        assert done.err.startswith(f"error: {cert} and {key} are no certificate and its key"), done.err
+        assert "[SFM-MEM-032]" in done.err
+
+
 def test_nobody_there_is_5_an_untrusted_one_is_5_and_too_late_is_6(
     cli: Cli, served: DaemonProcess, tmp_path: Path
 ) -> None:
@@ -164,7 +177,7 @@ NO_TEXT = {
     "delete": ["delete", BYTES], "undo": ["undo", BYTES], "reinforce": ["reinforce", BYTES],
     "purge": ["purge", BYTES, "--yes"], "list": ["list", "--kind", BYTES], "watch": ["watch", "-n", BYTES],
     "export": ["export", "--kind", BYTES], "stats": ["stats", "-n", BYTES], "demo": ["demo", "-n", BYTES],
-    "namespace create": ["namespace", "create", BYTES], "connection": ["get", "x", "--address", BYTES],
+    "namespace create": ["namespace", "create", BYTES], "get --address": ["get", "x", "--address", BYTES],
 }  # fmt: skip
 
 
@@ -172,6 +185,7 @@ NO_TEXT = {
 def test_an_argument_that_is_no_utf8_is_wrong_usage(case: str, cli: Cli) -> None:
     done = cli("memory", *NO_TEXT[case], code=2, SFM_NAMESPACE="texts")
     assert "not UTF-8 text: " in done.err and r"ab\xff" in done.err and "[SFM-CLI-002]" in done.err
+    assert f"next: sfmctl memory {case.partition(' -')[0]} --help" in done.err
 
 
 def test_a_variable_that_is_no_utf8_is_named_and_its_value_is_not_shown(cli: Cli) -> None:

@@ -113,6 +113,7 @@ def test_a_receipt_replays_identically_after_later_writes(cli: Cli, tmp_path: Pa
     cli("memory", "store", "the first build", "-n", "replayed", "--id", "a", "--importance", "2")
     receipt = str(tmp_path / "receipt.json")
     before = cli("memory", "recall", "build", "-n", "replayed", "--receipt", receipt, "-o", "json").document["hits"]
+    assert Path(receipt).stat().st_mode & 0o777 == 0o600
     cli("memory", "store", "a better build", "-n", "replayed", "--importance", "90")
     cli("memory", "namespace", "configure", "replayed", "--beta", "3")
     replayed = cli("memory", "replay", receipt, "-o", "json").document
