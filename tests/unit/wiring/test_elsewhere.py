@@ -17,7 +17,7 @@ from playbook.load import packaged
 from playbook.model import Verdict
 from playbook.shell import Shell
 from playbook.target import Target
-from playbook.wiring import checks, postgres, redis, vault
+from playbook.wiring import checks, postgres, probe_job, redis, vault
 from playbook.wiring.application import application
 from playbook.wiring.endpoints import Endpoints
 from playbook.wiring.reach import Reach
@@ -86,7 +86,7 @@ def test_a_topic_that_lacks_is_ours_to_make_only_in_our_kafka(published, names, 
     aim = published(**names)
     probe = Probe(aim, packaged(), Observer(aim, packaged()), Shell())
     lacking = {"status": "fail", "observed": "the topic shop.events is not there", "code": "SFM-KAF-015", "ms": 5}
-    probe.kept[checks.ANSWERS] = {"kafka": lacking}
+    probe.kept[checks.ANSWERS] = probe_job.Answers({"kafka": lacking}, 0, 5)
     try:
         assert checks.found_inside(probe, {"ask": "kafka"})[2] == code
     finally:
