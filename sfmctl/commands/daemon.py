@@ -19,7 +19,6 @@ from sfmctl.codes import C
 from sfmctl.embedded import LOG, Embedded, Place, port_is_free, wait
 from sfmctl.exits import Exit
 from sfmctl.fault import Fault
-from sfmd.errors import E
 
 USUAL = 50053, 9595
 """The ports of gRPC, and of health and metrics."""
@@ -143,6 +142,8 @@ def _certificate_named() -> None:
 
 def _ended(embedded: Embedded, child: subprocess.Popen[bytes] | None) -> bool:
     """Whether nobody is left to wait for: not a child that ended because one that was started by hand is coming up."""
+    from sfmd.errors import E
+
     if child is None:
         return embedded.process() is None
     code = child.poll()
