@@ -134,15 +134,15 @@ class Blocker:
         return f"{self.kind} {self.name} (finalizers: {', '.join(self.finalizers) or 'none'})"
 
 
-def blockers(reader: Reader, namespace: str, unserved: list[str] | None = None) -> list[Blocker]:
+def blockers(reader: Reader, namespace: str, unserved: list[str]) -> list[Blocker]:
     """Every object in `namespace`, of whatever kind, that has finalizers: these can keep it Terminating.
 
-    So can an API that is not served, whose objects nobody can list: it is an Unknown, or named in `unserved`.
+    So can an API that is not served, whose objects nobody can list: it is named in `unserved`.
     """
     return sorted(_blockers(reader, namespace, unserved), key=lambda b: (b.kind, b.name))
 
 
-def _blockers(reader: Reader, namespace: str, unserved: list[str] | None) -> Iterator[Blocker]:
+def _blockers(reader: Reader, namespace: str, unserved: list[str]) -> Iterator[Blocker]:
     for path, resource in reader.kinds(unserved):
         if not resource.get("namespaced") or not {"list", "delete"} <= set(resource.get("verbs", [])):
             continue
@@ -206,6 +206,11 @@ def not_served(version: str) -> str:
     return f"APIService {api_service(version)} is not served"
 
 
+def withdraw(unserved: list[str]) -> str:
+    """The command with which nothing waits any more for APIs that are not served."""
+    return f"kubectl delete apiservice {' '.join(map(api_service, unserved))} (or bring back what serves it)"
+
+
 def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker], unserved: list[str]) -> Trouble:
     """The error that names each object and finalizer, and each API that the deletion waits for."""
     lines = [str(b) for b in stuck] + [not_served(version) for version in unserved]
@@ -216,9 +221,8 @@ def stuck_trouble(name: str, namespace: Json, stuck: list[Blocker], unserved: li
         lines.append(f"the namespace's own finalizers: {', '.join(own)}")
     step = ""
     if unserved:
-        services = " ".join(map(api_service, unserved))
         again = "sfmctl reset --force-finalizers" if stuck else "sfmctl reset"
-        step = f"kubectl delete apiservice {services} (or bring back what serves it), then {again}"
+        step = f"{withdraw(unserved)}, then {again}"
     return Trouble("SFM-K8S-006", f"the namespace {name} is stuck in Terminating", why="\n".join(lines), next_step=step)
 
 

@@ -56,10 +56,13 @@ def namespace(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
 
 def held(probe: Probe, app: Application, what: str) -> Verdicts:
     """A namespace that is being deleted: what holds it, and the commands that let it go and wire it anew."""
-    found = kube.blockers(probe.seen.reader, app.namespace)
-    release = [f"kubectl -n {app.namespace} patch {one.resource} --type=merge -p '{NO_FINALIZERS}'" for one in found]
+    unserved: list[str] = []
+    found = kube.blockers(probe.seen.reader, app.namespace, unserved)
+    release = [kube.withdraw(unserved)] if unserved else []
+    release += [f"kubectl -n {app.namespace} patch {one.resource} --type=merge -p '{NO_FINALIZERS}'" for one in found]
     again = probe.book.codes["SFM-APP-015"].mend
-    by = f", held by {'; '.join(str(one) for one in found)}" if found else ""
+    holding = [*map(str, found), *map(kube.not_served, unserved)]
+    by = f", held by {'; '.join(holding)}" if holding else ""
     return Status.FAIL, what + by, "SFM-APP-015", ", then ".join([*release, again])
 
 

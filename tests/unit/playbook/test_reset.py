@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from playbook.actions.kube import blockers, delete_namespace
+from playbook.actions.kube import delete_namespace
 from playbook.engine import Hands
 from playbook.facts import Observer
-from playbook.kube import Reader
 from playbook.load import packaged
 from playbook.shell import Shell
 from playbook.target import Target
-from playbook.trouble import Trouble, Unknown
+from playbook.trouble import Trouble
 from testing.api import Api, serving
 
 MAPS = {"resources": [{"name": "configmaps", "kind": "ConfigMap", "namespaced": True, "verbs": ["list", "delete"]}]}
@@ -66,10 +65,3 @@ def test_objects_with_finalizers_are_named_beside_an_api_that_is_not_served(api:
         "APIService v1beta1.metrics.k8s.io is not served",
     ]
     assert caught.value.next_step.endswith("then sfmctl reset --force-finalizers")
-
-
-def test_who_does_not_ask_for_what_is_not_served_is_told_that_it_is_not_known(api: Api, tmp_path: Path) -> None:
-    reader = Reader("kind-soma", tmp_path / "kubeconfig")
-    with pytest.raises(Unknown):
-        blockers(reader, "soma-infra")
-    reader.close()

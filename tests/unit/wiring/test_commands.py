@@ -56,6 +56,24 @@ def test_verify_of_another_environment_than_the_clusters_is_one_red_row(cluster,
         assert [found[name]["status"] for name in ("app.namespace", "app.pods")] == ["pass", "pass"]
 
 
+def test_a_namespace_that_waits_for_a_dead_api_is_told_so_with_the_way_out(cluster):
+    api, kubeconfig = cluster
+    metrics = {"preferredVersion": {"groupVersion": "metrics.k8s.io/v1beta1"}}
+    maps = {"name": "configmaps", "kind": "ConfigMap", "namespaced": True, "verbs": ["list", "delete"]}
+    api.objects |= {"/api/v1": {"resources": [maps]}, "/apis": {"groups": [metrics]}}
+    api.ill = {"/apis/metrics.k8s.io/v1beta1": 503}
+    api.put("/api/v1/namespaces", {"metadata": {"name": "shop"}, "status": {"phase": "Terminating"}})
+    api.put(f"{SHOP}/configmaps", {"metadata": {"name": "kept", "finalizers": ["soma.sh/never"]}})
+    status, observed, code, mend = verdict(kubeconfig, checks.namespace)
+    assert (status, code) == (Status.FAIL, "SFM-APP-015")
+    assert observed.endswith(
+        "held by ConfigMap kept (finalizers: soma.sh/never); APIService v1beta1.metrics.k8s.io is not served"
+    )
+    first, second, _ = mend.split(", then ", 2)
+    assert first.startswith("kubectl delete apiservice v1beta1.metrics.k8s.io (")
+    assert second.startswith("kubectl -n shop patch ")
+
+
 @pytest.mark.parametrize("more", [[], ["--delete-data"]])
 def test_an_application_of_another_environment_than_the_clusters_is_not_unwired(cluster, capsys, more):
     api, kubeconfig = cluster
@@ -70,11 +88,11 @@ def test_an_application_of_another_environment_than_the_clusters_is_not_unwired(
     assert {method for method, *_ in api.asked} == {"GET"}
 
 
-def verdict(kubeconfig):
-    """What the row about the application's pods says."""
+def verdict(kubeconfig, row=checks.pods):
+    """What a row about the application says."""
     aim = Target(context="prod-eu", kubeconfig=kubeconfig, app=application("shop", "dev"))
     with probing(aim) as probe:
-        return checks.pods(probe, {})
+        return row(probe, {})
 
 
 def deployment(*, wanted, ready):
