@@ -213,7 +213,7 @@ def run(
 
 
 UNREADY = "workloads that are not ready"
-"""Where the row on workloads keeps the names of those that are only not ready; none when one is worse than that."""
+"""Where the row on workloads keeps the names of those that are not ready or crash; none when one is worse than that."""
 
 
 def explain(probe: Probe, specs: Sequence[CheckSpec], results: dict[str, Check], red: Mapping[str, Check]) -> None:

@@ -45,6 +45,10 @@ TRANSIENT = (
 """What helm says when the API server was busy and the same command may well succeed a moment later."""
 
 
+CLAIM = ("Forbidden: updates to statefulset spec", "can not be less than")
+"""What the API server says to values that ask another volume claim of a StatefulSet than the one it has."""
+
+
 def cluster_flags(target: Target) -> list[str]:
     """Which cluster and namespace a helm command is for: always said, never the current context."""
     kubeconfig = ["--kubeconfig", str(target.kubeconfig)] if target.kubeconfig else []
@@ -213,7 +217,7 @@ def upgrade_trouble(hands: Hands, failed: CommandFailed, known: frozenset[str]) 
     said = failed.stderr
     if "another operation" in said:
         return Trouble("SFM-HELM-004", "the release is stuck half-way", why=failed.gist)
-    if "Forbidden: updates to statefulset spec" in said or "can not be less than" in said:
+    if any(words in said for words in CLAIM):
         return Trouble("SFM-HELM-008", "a volume claim cannot be changed", why=failed.gist)
     found = judge(scene(hands.api, hands.target.namespace), time.time(), known)
     terminal = waiting.terminal_trouble(hands.api, hands.target.namespace, found)
@@ -257,10 +261,15 @@ def probe_release(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     found = status(probe.target, probe.seen.shell)
     if found is None:
         return Status.FAIL, "absent"
-    state = found["info"]["status"]
+    return judge_release(found)
+
+
+def judge_release(found: Json) -> Verdicts:
+    """What `helm status` says, as a verdict: deployed, or what kept it from that."""
+    state, said = found["info"]["status"], found["info"].get("description", "")
     if state.startswith("pending") or state == "uninstalling":
         return Status.FAIL, state, "SFM-HELM-004"
     observed = f"{state}, revision {found['version']}"
-    return (
-        (Status.PASS, observed) if state == "deployed" else (Status.FAIL, f"{observed}: {found['info']['description']}")
-    )
+    if state == "deployed":
+        return Status.PASS, observed
+    return Status.FAIL, f"{observed}: {said}", "SFM-HELM-008" if any(words in said for words in CLAIM) else ""

@@ -14,6 +14,8 @@ from typing import Any
 from playbook.actions.asking import absent, component, http, run_in, wanted_replicas
 from playbook.actions.vault import asked
 from playbook.actions.vault import client as opened
+from playbook.actions.waiting import damage, last_log
+from playbook.actions.workloads import CRASHING, Unready, crashed
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json
 from playbook.model import Status
@@ -56,7 +58,8 @@ def kafka(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     if wanted is None:
         return absent("Kafka")
     reach = Reach(probe.target, probe.seen.reader)
-    ready = [n for n, pod in enumerate(component(probe, "kafka")) if is_ready(pod)]
+    pods = component(probe, "kafka")
+    ready = [n for n, pod in enumerate(pods) if is_ready(pod)]
     try:
         found = client.asked(reach, reach.endpoints(), client.administrator(reach), client.view, timeout_s=KAFKA_S)
     except Unknown as unknown:
@@ -64,10 +67,37 @@ def kafka(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
             raise
         silent = ready[:1] or list(range(wanted))  # the first ready broker was asked
         names = ", ".join(f"{probe.target.release}-kafka-{n}" for n in silent)
-        return Status.FAIL, f"{names} gives no metadata: {unknown.why}", "SFM-KAF-001", restart(probe, silent)
+        answer = (Status.FAIL, f"{names} gives no metadata: {unknown.why}", "SFM-KAF-001", restart(probe, silent))
+        return (None if ready else stopped(probe, pods)) or answer
     verdict = judge_kafka(len(found.brokers), wanted, found.controller, found.partitions)
     away = sorted(set(range(wanted)) - found.brokers)
-    return (*verdict[:2], "SFM-KAF-002", restart(probe, away)) if verdict[0] is Status.FAIL and away else verdict
+    if verdict[0] is not Status.FAIL or not away:
+        return verdict
+    return stopped(probe, pods) or (*verdict[:2], "SFM-KAF-002", restart(probe, away))
+
+
+def stopped(probe: Probe, pods: Sequence[Json]) -> Verdicts | None:
+    """The first broker that stops by itself as it starts, with what it says and the commands for just that; a restart
+    would not mend it. None when there is none."""
+    pod, container = next(((p, name) for p in pods if (name := crashed(p))), ({}, ""))
+    if not container:
+        return None
+    name, ours = pod["metadata"]["name"], f"kubectl -n {probe.target.namespace}"
+    one = Unready(
+        "StatefulSet", f"{probe.target.release}-kafka", 0, 1, "", pod=name, container=container, previous=True
+    )
+    log = last_log(probe.seen.reader, probe.target.namespace, one)
+    if line := damage(log):
+        rest = (
+            probe.book.codes["SFM-KAF-003"].mend.replace("data-POD", f"data-{name}").replace("pod POD", f"pod {name}")
+        )
+        return Status.FAIL, f"{name} stops as it loads its log folder: {line}", "SFM-KAF-003", rest
+    said = next(
+        (x for x in reversed(log.splitlines()) if " ERROR " in x), (log.splitlines() or ["it says nothing"])[-1]
+    )
+    return Status.FAIL, f"{name} stops as it starts: {said}", CRASHING, (
+        f"{ours} logs {name} --previous --tail 50 (correct what it says, then run it again)"
+    )  # fmt: skip
 
 
 def restart(probe: Probe, ordinals: Sequence[int]) -> str:

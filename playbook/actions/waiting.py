@@ -5,6 +5,7 @@ What was ill already when a change began never ends that change: it may be the v
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,28 +31,39 @@ if TYPE_CHECKING:
     from playbook.engine import Hands
 
 LOG_LINES = 12
+READ_LINES = 120
+"""How far back a log is read: what matters may stand above the frames of a long stack."""
 POLL_S = 1.5
 AWAY_S = 60.0
 """How long the API server may be away while we wait, before that is an error of its own."""
-DAMAGED_LOG = ("Error while loading log dir", "CorruptRecordException", "Found invalid messages in log")
-"""What a Kafka broker says when it stops over a damaged log folder."""
+DAMAGED_LOG = ("Error while loading log dir", "because all log dirs in", "Error starting LogManager")
+"""What a Kafka broker says when it stops over its log folder; records that it only cuts off are none of it."""
+FRAME = re.compile(r"\s+(at |\.\.\. \d+ more)")
 
 
 def last_log(reader: Reader, namespace: str, one: Unready) -> str:
-    """The last lines of the container that failed, without the values of Secrets; empty when it never ran."""
+    """The last lines of the container that failed, without the frames of a stack and the values of Secrets; else empty."""
     if not one.pod:
         return ""
-    query: dict[str, Any] = {"tailLines": LOG_LINES, **({"container": one.container} if one.container else {})}
+    query: dict[str, Any] = {"tailLines": READ_LINES, **({"container": one.container} if one.container else {})}
     try:
         text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query)
         if not text.strip() and one.previous:
             text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query, previous="true")
     except Trouble:
         return ""
+    kept = "\n".join([line for line in text.splitlines() if not FRAME.match(line)][-LOG_LINES:])
     try:
-        return scrubbed(text, secret_values(reader, namespace))
+        return scrubbed(kept, secret_values(reader, namespace))
     except Trouble as trouble:
         return f"not shown, since the Secrets whose values may stand in it cannot be read: {trouble.what}"
+
+
+def damage(log: str) -> str:
+    """What a Kafka broker says that stopped over its log folder, with the cause that it gives; else empty."""
+    lines = log.splitlines()
+    found = next((n for n, line in enumerate(lines) if any(words in line for words in DAMAGED_LOG)), len(lines))
+    return " ".join(lines[found : found + 2])
 
 
 def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -> Trouble | None:
@@ -61,9 +73,9 @@ def terminal_trouble(reader: Reader, namespace: str, found: Sequence[Unready]) -
         return None
     lines = [str(one) for one in bad]
     log = last_log(reader, namespace, bad[0]) if bad[0].code in ("SFM-K8S-009", "SFM-K8S-011") else ""
-    code = "SFM-KAF-003" if any(words in log for words in DAMAGED_LOG) else bad[0].code
+    code = "SFM-KAF-003" if damage(log) else bad[0].code
     if log:
-        lines += [f"last lines of {bad[0].pod}:", *(f"  {line}" for line in log.splitlines()[-LOG_LINES:])]
+        lines += [f"last lines of {bad[0].pod}:", *(f"  {line}" for line in log.splitlines())]
     return Trouble(code, f"{bad[0].kind} {bad[0].name} will not become ready", why="\n".join(lines))
 
 

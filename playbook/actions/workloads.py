@@ -21,6 +21,7 @@ BAD_IMAGE = frozenset({"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPul
 BAD_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 CRASHES_TERMINAL = 3
 """Restarts from which CrashLoopBackOff counts as terminal: one that only waits for its peer gets a second chance."""
+CRASHING = "SFM-K8S-009"
 CONFIG_GRACE_S = 30.0
 REVISION = "deployment.kubernetes.io/revision"
 NOTHING: frozenset[str] = frozenset()
@@ -103,7 +104,7 @@ def container_trouble(pod: Json, now: float) -> tuple[str, str, str, bool] | Non
             return f"{name}: {reason}: {one.get('image', '')}: {said}".rstrip(": "), "SFM-IMG-005", "", False
         if reason == "CrashLoopBackOff":
             ended = one.get("lastState", {}).get("terminated") or {}
-            code = "SFM-K8S-009" if one.get("restartCount", 0) >= CRASHES_TERMINAL else ""
+            code = CRASHING if one.get("restartCount", 0) >= CRASHES_TERMINAL else ""
             exit_code, because = ended.get("exitCode"), ended.get("reason", "")
             why = f"{name}: CrashLoopBackOff, {one.get('restartCount', 0)} restarts, exit code {exit_code} {because}"
             return why.strip(), code, name, True
@@ -111,6 +112,15 @@ def container_trouble(pod: Json, now: float) -> tuple[str, str, str, bool] | Non
             old = age_s(status.get("startTime"), now) > CONFIG_GRACE_S
             return f"{name}: {reason}: {said}", "SFM-K8S-012" if old else "", "", False
     return None
+
+
+def crashed(pod: Json) -> str:
+    """The container of a pod that is not ready and ended with an error, also one that was started anew; else empty."""
+    for one in pod.get("status", {}).get("containerStatuses", []):
+        ends = [one.get(state, {}).get("terminated") or {} for state in ("state", "lastState")]
+        if not one.get("ready") and any(ended.get("exitCode") for ended in ends):
+            return str(one["name"])
+    return ""
 
 
 def pod_trouble(pod: Json, now: float) -> tuple[str, str, str, bool]:
@@ -318,7 +328,8 @@ def probe_ready(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """Whether every workload is ready."""
     seen = scene(probe.seen.reader, probe.target.namespace)
     found = judge(seen, datetime.now(UTC).timestamp())
-    probe.kept[UNREADY] = [] if any(one.code for one in found) else [one.name for one in found]
+    worse = any(one.code not in ("", CRASHING) for one in found)
+    probe.kept[UNREADY] = [] if worse else [one.name for one in found]
     if found:
         return Status.FAIL, "; ".join(str(one) for one in found[:5]), found[0].code
     count = len(seen.workloads)

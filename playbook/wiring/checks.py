@@ -124,7 +124,8 @@ def pods(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
         name = pod["metadata"]["name"]
         if not workloads.pod_ready(pod):
             why, code, _, _ = workloads.pod_trouble(pod, now)
-            return Status.FAIL, f"{name} {why}", code or crash_code(pod), remedy(probe.seen.reader, app, pod)
+            code = code or (workloads.CRASHING if workloads.crashed(pod) else "SFM-K8S-015")
+            return Status.FAIL, f"{name} {why}", code, remedy(probe.seen.reader, app, pod)
         for one in pod["status"].get("containerStatuses", []):
             ended = (one.get("lastState", {}).get("terminated") or {}).get("finishedAt", "")
             if ended and workloads.age_s(ended, now) < RESTARTED_WITHIN_S:
@@ -171,15 +172,6 @@ def rolled_out(app: Application, one: workloads.Unready) -> str:
     if one.code == "SFM-K8S-012":
         return f"{ours} get events --sort-by=.lastTimestamp (says what refuses the pods)"
     return f"{ours} rollout status {one.kind.lower()}/{one.name} --timeout=120s"
-
-
-def crash_code(pod: Json) -> str:
-    """Whether a container of a pod that is not ready has crashed, however often so far, or is only not ready."""
-    for one in pod.get("status", {}).get("containerStatuses", []):
-        ends = [one.get(state, {}).get("terminated") or {} for state in ("state", "lastState")]
-        if not one.get("ready") and any(ended.get("exitCode") for ended in ends):
-            return "SFM-K8S-009"
-    return "SFM-K8S-015"
 
 
 def remedy(reader: Reader, app: Application, pod: Json) -> str:

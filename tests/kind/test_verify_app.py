@@ -154,6 +154,21 @@ def broker_hangs(scene: Scene) -> None:
     subprocess.run(["docker", "exec", NODE, "sh", "-c", stop, container], check=True, capture_output=True)
 
 
+def broker_that_cannot_load_its_log(scene: Scene) -> None:
+    """A folder that is none of Kafka's among its logs: the broker ends each time it starts."""
+    pod = f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-kafka-0"
+    ours = ["kubectl", "--context", CONTEXT, "-n", NAMESPACE]
+    for argv in (["exec", "sharedinfra-kafka-0", "-c", "kafka", "--", "mkdir", "/data/kafka/garbage"],
+                 ["delete", "pod", "sharedinfra-kafka-0", "--grace-period=10"]):  # fmt: skip
+        subprocess.run([*ours, *argv], check=True, capture_output=True)
+
+    def crashes() -> bool:
+        found = (scene.api.get(pod) or {}).get("status", {}).get("containerStatuses", [])
+        return any(one.get("restartCount", 0) >= 2 for one in found)
+
+    until("the broker ends a second time", crashes, 120)
+
+
 def unseal_key() -> str:
     """The key of the dev server, which says it once when it starts."""
     with contextlib.closing(Writer(CONTEXT)) as api:
@@ -255,8 +270,10 @@ class Fault:
     code: str
     says: str
     status: str = "fail"
+    then: tuple[str, ...] = ()
 
 
+WIRED_ANEW = ("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes")
 FAULTS = [
     Fault(pod_that_crashes, "app.pods", "SFM-K8S-009", "web-"),
     Fault(label_removed, "app.namespace", "SFM-APP-007", objects.ADMITS),
@@ -276,6 +293,9 @@ FAULTS = [
     Fault(opa_without_its_policy, "opa.query", "SFM-OPA-002", "no package soma"),
     Fault(opa_without_any_policy, "opa.query", "SFM-OPA-002", "refuses every question"),
     Fault(broker_hangs, "kafka.brokers", "SFM-KAF-001", "sharedinfra-kafka-0"),
+    Fault(
+        broker_that_cannot_load_its_log, "kafka.brokers", "SFM-KAF-003", "'garbage' is not in the form", then=WIRED_ANEW
+    ),
     Fault(vault_sealed, "vault.health", "SFM-VLT-001", "sharedinfra-vault-0 is sealed"),
     Fault(namespace_terminating, "app.namespace", "SFM-APP-015", "ConfigMap held (finalizers: example.com/hold)"),
     Fault(api_unreachable, "cluster.api", "SFM-K8S-001", "does not answer", status="error"),
@@ -345,6 +365,9 @@ def test_a_fault_turns_its_row_red_and_its_hint_mends_it(fault: Fault, scene: Sc
         for command in commands(red["hint"]):
             done = typed(command, env=environment(sfmctl), cwd=ROOT, answers=scene.answers)
             assert done.code == 0, f"{command}\n{done.screen}"
+        if fault.then:
+            ran = sfmctl.run(*fault.then, timeout_s=400)
+            assert ran.code == 0, ran.err
         ran, rows = verify(sfmctl, "--only", fault.row)
         assert ran.code == 0, [(n, r["observed"]) for n, r in rows.items() if r["status"] in ("fail", "error")]
         assert rows[fault.row]["status"] == "pass"

@@ -19,7 +19,8 @@ from playbook.actions import waiting as action
 from playbook.engine import Hands
 from playbook.facts import Observer
 from playbook.load import packaged
-from playbook.shell import Shell
+from playbook.model import Status
+from playbook.shell import CommandFailed, Shell
 from playbook.target import Target, find_infra
 from playbook.trouble import Trouble
 from testing.api import Api, serving
@@ -138,3 +139,28 @@ def test_a_pending_revision_that_this_run_did_not_make_is_left_alone(hands: Hand
         helm.insistent(hands, UPGRADE)
     assert (caught.value.code, "revision 3 is pending-upgrade" in caught.value.why) == ("SFM-HELM-004", True)
     assert states(tmp_path) == [(1, "deployed"), (3, "pending-upgrade")]
+
+
+SHRUNK = [
+    'cannot patch "sharedinfra-kafka" with kind StatefulSet: StatefulSet.apps "sharedinfra-kafka" is invalid: '
+    "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
+    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+    'The PersistentVolumeClaim "data-sharedinfra-kafka-0" is invalid: spec.resources.requests.storage: Forbidden: '
+    "field can not be less than status.capacity",
+]
+"""What the API server of Kubernetes 1.33 says to a smaller volume."""
+
+
+@pytest.mark.parametrize("said", SHRUNK)
+def test_a_volume_that_was_to_shrink_is_told_by_the_upgrade_and_by_the_row_afterwards(hands: Hands, said: str) -> None:
+    failed = CommandFailed(UPGRADE, 1, "", f"Error: UPGRADE FAILED: {said}")
+    assert helm.upgrade_trouble(hands, failed, frozenset()).code == "SFM-HELM-008"
+    info = {"status": "failed", "description": f'Upgrade "sharedinfra" failed: {said}'}
+    status, observed, code = helm.judge_release({"info": info, "version": 3})  # type: ignore[misc]
+    assert (status, code) == (Status.FAIL, "SFM-HELM-008") and said in observed
+
+
+def test_a_release_that_failed_otherwise_has_the_rows_own_code() -> None:
+    info = {"status": "failed", "description": 'Upgrade "sharedinfra" failed: timed out waiting for the condition'}
+    assert helm.judge_release({"info": info, "version": 3})[2:] == ("",)
+    assert helm.judge_release({"info": info | {"status": "deployed"}, "version": 3})[0] is Status.PASS

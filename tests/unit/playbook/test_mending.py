@@ -35,6 +35,17 @@ def test_every_command_of_ours_in_the_book_exists_with_its_options(target: Targe
     assert len({tuple(parsed(c)[0]) for c in ours}) > 10
 
 
+def test_a_command_that_depends_on_mode_or_environment_says_which() -> None:
+    texts = [text for code in packaged().codes.values() for text in (code.mend, code.elsewhere)]
+    for command in [c for text in texts for c in COMMAND.findall(text) if c.startswith("sfmctl ")]:
+        takes, words = parsed(command)[1], command.split()
+        if "--env" not in words:
+            assert "APP" not in words or "env" not in takes, command
+            assert "--mode" in words or "mode" not in takes, command
+    deploys = re.findall(r"sfmctl (?:deploy|up)\b(.{12})?", "\n".join(texts))
+    assert deploys and set(deploys) == {" --mode MODE"}
+
+
 def test_every_command_for_a_cluster_names_the_one_that_was_looked_at() -> None:
     for command in commands(HERE):
         if command.startswith("kubectl "):

@@ -1,12 +1,21 @@
 """What servers say, and whether it is as it should be: judged from recorded answers."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from playbook.actions import servers, waiting
 from playbook.actions.postgres import NodeView, judge_nodes, judge_pgpool
 from playbook.actions.servers import judge_etcd, judge_kafka, judge_redis, judge_vault
+from playbook.actions.workloads import Unready
+from playbook.check import Probe
 from playbook.model import Status
+from playbook.target import Target
+from sfmctl.playrun import probing
+from testing.api import Api, serving
+from tests.unit.wiring.conftest import DEV
 
 P0, P1 = "sharedinfra-postgres-0", "sharedinfra-postgres-1"
 
@@ -95,3 +104,62 @@ def test_etcd_wants_every_member() -> None:
     assert judge_etcd({"e-0": (200, '{"health":"true"}')}, 1)[0] is Status.PASS
     assert judge_etcd({"e-0": (503, '{"health":"false"}')}, 1)[0] is Status.FAIL
     assert judge_etcd({"e-0": (200, '{"health":"true"}')}, 3)[0] is Status.FAIL
+
+
+RECORDED = Path(__file__).parent / "recorded"
+"""What Kafka 3.8.0 wrote as it started on a file that it may not read, on somebody else's folder, and on records
+that it cuts off and goes on without."""
+BROKER, CORE = "sharedinfra-kafka-0", "/api/v1/namespaces/soma-infra"
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Api, Probe]]:
+    """A cluster whose one broker ends as it starts, and what looks at it."""
+    monkeypatch.setenv("SFM_KAFKA_ADMIN_PASSWORD", "admin")
+    kubeconfig = tmp_path / "kubeconfig"
+    labels = {"app.kubernetes.io/name": "kafka", "app.kubernetes.io/instance": "sharedinfra"}
+    ended = {"name": "kafka", "ready": False, "restartCount": 1, "state": {"running": {}},
+             "lastState": {"terminated": {"exitCode": 1}}}  # fmt: skip
+    status = {"phase": "Running", "containerStatuses": [ended]}
+    with serving(kubeconfig, "kind-soma") as api:
+        api.put(f"{CORE}/configmaps", {"metadata": {"name": "sharedinfra-endpoints"}, "data": DEV})
+        api.put("/apis/apps/v1/namespaces/soma-infra/statefulsets",
+                {"metadata": {"name": "sharedinfra-kafka"}, "spec": {"replicas": 1}})  # fmt: skip
+        api.put(f"{CORE}/pods", {"metadata": {"name": BROKER, "labels": labels}, "status": status})
+        with probing(Target(kubeconfig=kubeconfig)) as probe:
+            yield api, probe
+
+
+def logged(api: Api, name: str) -> None:
+    api.objects[f"{CORE}/pods/{BROKER}/log"] = (RECORDED / f"kafka-{name}.txt").read_bytes()  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("unreadable", "java.io.IOException: Could not read file /data/kafka/t-0/00000000000000000000.log"),
+     ("garbage", "KafkaException: Found directory /data/kafka/garbage, 'garbage' is not in the form of")],
+)  # fmt: skip
+def test_a_broker_that_stops_over_its_log_folder_is_told_as_that_with_the_commands(
+    crashing: tuple[Api, Probe], name: str, says: str
+) -> None:
+    api, probe = crashing
+    logged(api, name)
+    status, observed, code, mend = servers.kafka(probe, {})[:4]  # type: ignore[misc]
+    assert (status, code) == (Status.FAIL, "SFM-KAF-003")
+    assert observed.startswith(f"{BROKER} stops as it loads its log folder: ") and says in observed
+    assert mend.startswith(f"kubectl -n soma-infra delete persistentvolumeclaim data-{BROKER} ")
+    assert f", then kubectl -n soma-infra delete pod {BROKER}, then " in mend
+    one = Unready("StatefulSet", "sharedinfra-kafka", 0, 1, "", "SFM-K8S-009", BROKER, "kafka", previous=True)
+    trouble = waiting.terminal_trouble(probe.seen.reader, "soma-infra", [one])
+    assert trouble is not None and trouble.code == "SFM-KAF-003" and says in trouble.why
+
+
+def test_a_broker_that_stops_for_another_reason_is_told_with_its_words_and_not_restarted(
+    crashing: tuple[Api, Probe],
+) -> None:
+    api, probe = crashing
+    logged(api, "cut-off")
+    status, observed, code, mend = servers.kafka(probe, {})[:4]  # type: ignore[misc]
+    assert (status, code) == (Status.FAIL, "SFM-K8S-009")
+    assert observed.startswith(f"{BROKER} stops as it starts: ")
+    assert mend.startswith(f"kubectl -n soma-infra logs {BROKER} --previous ")

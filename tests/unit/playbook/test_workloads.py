@@ -1,10 +1,15 @@
 """Who is ready and why not, judged from objects as API servers give them, cut to what is read."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from playbook.actions.workloads import REVISION, Unready, judge, last_warnings, marks, overview
+from playbook.actions.workloads import REVISION, Unready, judge, last_warnings, marks, overview, probe_ready
+from playbook.check import UNREADY
+from playbook.target import Target
+from sfmctl.playrun import probing
+from testing.api import serving
 from testing.workloads import LONG_AGO, NOW, job, pod, seen, waiting, workload
 
 
@@ -175,3 +180,16 @@ def test_what_is_known_has_no_code_and_does_not_hide_what_is_not() -> None:
         ("kafka", "SFM-IMG-005", "kafka-1"), ("setup", "", "")
     ]  # fmt: skip
     assert {u.code for u in judge(scene, NOW, known | {marks(broken[1])[1]})} == {""}
+
+
+@pytest.mark.parametrize(("reason", "names"), [("CrashLoopBackOff", ["kafka"]), ("ImagePullBackOff", [])])
+def test_the_row_leaves_a_workload_that_crashes_to_its_servers_own_row(
+    tmp_path: Path, reason: str, names: list[str]
+) -> None:
+    crash = waiting(reason, restarts=9, terminated={"exitCode": 1})
+    with serving(tmp_path / "kubeconfig", "kind-soma") as api:
+        api.put("/apis/apps/v1/namespaces/soma-infra/statefulsets", workload("kafka"))
+        api.put("/api/v1/namespaces/soma-infra/pods", pod("kafka-0", crash))
+        with probing(Target(kubeconfig=tmp_path / "kubeconfig")) as probe:
+            assert probe_ready(probe, {})[2] in ("SFM-K8S-009", "SFM-IMG-005")
+            assert probe.kept[UNREADY] == names
