@@ -144,7 +144,8 @@ def test_a_pending_revision_that_this_run_did_not_make_is_left_alone(hands: Hand
 SHRUNK = [
     'cannot patch "sharedinfra-kafka" with kind StatefulSet: StatefulSet.apps "sharedinfra-kafka" is invalid: '
     "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', "
-    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+    "'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' "
+    "and 'minReadySeconds' are forbidden",
     'The PersistentVolumeClaim "data-sharedinfra-kafka-0" is invalid: spec.resources.requests.storage: Forbidden: '
     "field can not be less than status.capacity",
 ]
