@@ -79,7 +79,7 @@ class Hands:
 
 def facts_of(steps: Sequence[Step]) -> set[str]:
     """The names of every fact that `steps` ask for."""
-    return {c.fact for step in steps for c in (*step.done_when, *step.only_when)}
+    return {n for s in steps for n in (*(c.fact for c in (*s.done_when, *s.only_when)), *s.leaves)}
 
 
 def make_plan(seen: Observer, play: str) -> tuple[Plan, dict[str, Fact]]:

@@ -110,7 +110,7 @@ def conditions(entry: Entry | None) -> tuple[Condition, ...]:
 
 def step(section: str, entry: Entry) -> Step:
     """One step of `steps/*.yaml`."""
-    optional = ("needs", "params", "done_when", "only_when", "timeout_s", "destructive")
+    optional = ("needs", "params", "done_when", "only_when", "timeout_s", "destructive", "leaves")
     f = entry.mapping(("id", "title", "action", "hint"), optional)
     return Step(
         id=f["id"].text(),
@@ -124,6 +124,7 @@ def step(section: str, entry: Entry) -> Step:
         timeout_s=f["timeout_s"].number() if "timeout_s" in f else 60.0,
         hint=f["hint"].text(),
         destructive=f["destructive"].truth() if "destructive" in f else False,
+        leaves=f["leaves"].texts() if "leaves" in f else (),
     )
 
 

@@ -73,7 +73,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do: an action with its parameters, and the facts that say it need not be done (again)."""
+    """One thing to do: an action with its parameters, and the facts that say it need not be done (again).
+
+    `leaves` names facts whose words are about what the step does not change and people should know.
+    """
 
     id: str
     section: str
@@ -86,6 +89,7 @@ class Step:
     timeout_s: float
     hint: str
     destructive: bool
+    leaves: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +166,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a plan, its verdict, and why."""
+    """One step of a plan, its verdict, and why; `left` is what is not as it should be and stays so."""
 
     step: Step
     verdict: Verdict
     why: str
     code: str = ""
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)

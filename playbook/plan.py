@@ -8,6 +8,7 @@ refusal: to guess is worse than to stop.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from playbook.model import Condition, Fact, Facts, Plan, Planned, Step, Verdict
 from playbook.target import Target
@@ -68,6 +69,15 @@ def verdict(step: Step, facts: Facts, earlier_change: bool) -> Planned:
     return Planned(step, Verdict.DO, why)
 
 
+def with_what_is_left(item: Planned, facts: Facts) -> Planned:
+    """The item, telling what its step leaves as it is although it is not as it should be."""
+    found = [facts.get(name, ABSENT) for name in item.step.leaves]
+    left = "; ".join(shown(fact.value) for fact in found if fact.known and fact.value)
+    if not left or item.verdict not in (Verdict.DO, Verdict.DONE):
+        return item
+    return replace(item, why=f"{item.why}; left as it is: {left}", left=left)
+
+
 def refusals(target: Target, facts: Facts, steps: Sequence[Step]) -> dict[str, Fact]:
     """What must not be done to this target as it stands, as facts `refuse.<step>` of (code, why)."""
     found: dict[str, Fact] = {}
@@ -107,7 +117,7 @@ def plan(play: str, steps: Sequence[Step], facts: Facts, *, target: str) -> Plan
     changing: set[str] = set()
     for step in steps:
         inherited = any(need in changing for need in step.needs)
-        item = verdict(step, facts, inherited)
+        item = with_what_is_left(verdict(step, facts, inherited), facts)
         refusal = facts.get(f"refuse.{step.id}")
         if refusal is not None and refusal.value and item.verdict not in (Verdict.SKIP, Verdict.DONE):
             code, why = refusal.value

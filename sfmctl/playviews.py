@@ -89,8 +89,10 @@ def run_tables(
         parts.append(render.table(columns, rows))
     else:
         parts += [f"{i.step.id} is skipped: {i.why}" for i in plan.items if i.verdict.value == "skip"]
+    parts += [f"{i.step.id} leaves as it is: {i.left}" for i in plan.items if i.left]
     parts += check_tables(checks) if checks else []
-    done = f"{changes} steps changed something" if changes else "nothing to change, everything is as it should be"
+    well = "" if any(i.left for i in plan.items) else ", everything is as it should be"
+    done = f"{changes} steps changed something" if changes else f"nothing to change{well}"
     if any(o.code for o in outcomes):
         done = f"stopped; {changes} steps changed something"
     parts.append(f"{plan.play} on {plan.target}: {done} ({took_ms / 1000:.1f} s)")

@@ -12,7 +12,7 @@ from typing import Any
 
 from playbook.facts import Observer
 from playbook.trouble import Trouble, Unknown
-from playbook.wiring import access, cluster, objects, vault
+from playbook.wiring import access, cluster, objects, topics, vault
 from playbook.wiring.reach import Reach
 from playbook.wiring.secrets import Sealed
 
@@ -191,7 +191,7 @@ def kafka(seen: Observer) -> Values:
         "app.kafka.wanting": lacking,
         "app.kafka.access": [f"login of {reach.app.name}"] * let_in + [f"ACLs of {reach.app.name}"] * bool(has_acls),
         "app.topics.wanting": [words for change in changes for words in change.words],
-        "app.topics.unfit": [words for change in changes for _, words in change.unfit],
+        "app.topics.unfit": topics.left_alone(changes),
         "app.topics.data": [change.wanted.name for change in changes if change.current is not None],
     }
 

@@ -123,6 +123,11 @@ def left_to_the_operator(want: Sequence[Topic]) -> tuple[TopicChange, ...]:
     return tuple(TopicChange(topic, None, ours=False) for topic in want)
 
 
+def left_alone(found: Sequence[TopicChange]) -> list[str]:
+    """What differs in the topics and is not changed by us, in words with their codes."""
+    return [f"{words} ({code})" for change in found for code, words in change.unfit]
+
+
 def changes(want: Sequence[Topic], there: Mapping[str, Topic]) -> tuple[TopicChange, ...]:
     """One change per wanted topic, in their order."""
     return tuple(TopicChange(topic, there.get(topic.name)) for topic in want)

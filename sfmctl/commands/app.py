@@ -148,8 +148,8 @@ def parts(plan: Plan) -> list[dict[str, str]]:
     return [
         {
             "part": i.step.id.removeprefix("app."),
-            "state": states[i.verdict.value],
-            "why": "" if i.verdict.value == "done" else i.why.partition(" is ")[2] or i.why,
+            "state": "warning" if i.left and i.verdict.value == "done" else states[i.verdict.value],
+            "why": i.left if i.verdict.value == "done" else i.why.partition(" is ")[2] or i.why,
         }
         for i in plan.items
     ]

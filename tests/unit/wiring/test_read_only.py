@@ -35,6 +35,7 @@ def test_a_reading_client_sends_no_write_to_redis(command, dev):
 def test_every_fact_that_the_book_asks_of_an_application_is_observed():
     book = packaged()
     asked = {c.fact for s in book.steps.values() for c in (*s.done_when, *s.only_when) if c.fact.startswith("app.")}
+    asked |= {name for s in book.steps.values() for name in s.leaves}
     assert asked <= {name for names in NAMES.values() for name in names}
 
 

@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import pytest
 
+from playbook import plan as planning
+from playbook.load import packaged
+from playbook.model import Fact, Verdict
 from playbook.trouble import Trouble, Unknown
 from playbook.wiring.application import application
 from playbook.wiring.kafka_job import done, topics_request
-from playbook.wiring.topics import changes, wanted
+from playbook.wiring.topics import changes, left_alone, wanted
+from sfmctl import playviews
+from sfmctl.commands.app import parts
 
 APP = application("shop", "dev")
 
@@ -51,6 +56,24 @@ def test_what_cannot_be_changed_is_told_and_left(dev, field, value, code):
     assert change.action == "keep" and change.words == []
     assert [c for c, _ in change.unfit] == [code]
     assert topics_request((change,)) == {"create": [], "grow": [], "configure": []}
+
+
+def test_what_is_left_alone_is_told_by_the_plan_by_show_and_at_the_end(staging):
+    want = wanted(APP, staging)
+    there = {t.name: replace(t, replication_factor=1) for t in want[:1]} | {want[1].name: want[1]}
+    seen = {"app.kafka.elsewhere": [], "app.topics.wanting": [], "app.topics.unfit": left_alone(changes(want, there))}
+    facts = {name: Fact(name, value) for name, value in seen.items()}
+    plan = planning.plan("topics-apply", [packaged().steps["app.topics"]], facts, target="here")
+    left = "shop.events: replication factor 1, wanted 3 (SFM-KAF-011)"
+    [item] = plan.items
+    assert (item.verdict, item.why) == (Verdict.DONE, f"app.topics.wanting is none; left as it is: {left}")
+    assert parts(plan) == [{"part": "topics", "state": "warning", "why": left}]
+    said = playviews.run_tables(plan, [], [], 0, 10)
+    assert f"app.topics leaves as it is: {left}" in said
+    assert "everything is as it should be" not in str(said)
+    well = planning.plan("", [item.step], facts | {"app.topics.unfit": Fact("app.topics.unfit", [])}, target="here")
+    assert parts(well) == [{"part": "topics", "state": "ok", "why": ""}]
+    assert "everything is as it should be" in str(playviews.run_tables(well, [], [], 0, 10))
 
 
 def test_the_jobs_answer_is_found_among_the_clients_own_lines():
