@@ -146,15 +146,17 @@ def kafka_settings(env: Env, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def judge_topics(topics: Mapping[str, Any], wanted: Mapping[str, Mapping[str, int]], min_isr: int) -> Found | None:
     """What of partitions, replication and in-sync replicas is not as the mode says; None when all is. `topics`: name to
-    a list of (replicas, in-sync replicas) per partition, absent when the topic is not there."""
+    a list of (replicas, in-sync replicas) per partition in their order, absent when the topic is not there."""
     for name, want in wanted.items():
         parts = topics.get(name)
         if not parts:
             return FAIL, f"the topic {name} is not there", "SFM-KAF-015"
         if len(parts) < want["partitions"]:
             return FAIL, f"{name} has {len(parts)} partitions, wanted {want['partitions']}", "SFM-KAF-016"
-        if any(replicas != want["replicas"] for replicas, _ in parts):
-            return FAIL, f"{name} has {parts[0][0]} replicas, wanted {want['replicas']}", "SFM-KAF-011"
+        other = [f"{n} ({replicas})" for n, (replicas, _) in enumerate(parts) if replicas != want["replicas"]]
+        if other:
+            told = f"partitions with another number of replicas than {want['replicas']}: {', '.join(other)}"
+            return FAIL, f"{name}: {told}", "SFM-KAF-011"
         thin = [n for n, (_, in_sync) in enumerate(parts) if in_sync < min_isr]
         if thin:
             return FAIL, f"{name}: partitions {thin} have fewer than {min_isr} in-sync replicas", "SFM-KAF-002"
@@ -172,7 +174,7 @@ def kafka(env: Env, asked: Mapping[str, Any]) -> Found:
     try:
         found = AdminClient(settings, logger=None).list_topics(timeout=ATTEMPT_S)
         topics = {
-            name: [(len(p.replicas), len(p.isrs)) for p in topic.partitions.values()]
+            name: [(len(p.replicas), len(p.isrs)) for _, p in sorted(topic.partitions.items())]
             for name, topic in found.topics.items() if topic.error is None
         }  # fmt: skip
         wrong = judge_topics(topics, asked["topics"], asked["min_isr"])

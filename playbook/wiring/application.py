@@ -15,9 +15,13 @@ from playbook.trouble import Trouble
 NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 RESERVED = frozenset(
     {"admin", "default", "infra", "kafka", "pgpool", "postgres", "probe", "public", "redis", "repmgr", "root",
-     "template0", "template1", "vault"}
+     "template0", "template1", "vault", "none", "control-group", "response-wrapping",
+     "false", "n", "no", "null", "off", "on", "true", "y", "yes"}
 )  # fmt: skip
-"""Users, roles and databases that the servers themselves have: an application of that name would be them."""
+"""Users, roles, databases and policies that the servers have or keep for themselves: an application of that name would
+be them, or could not be made. And the words that YAML reads as no text."""
+OURS = ("pg-", "sfmctl")
+"""How names begin that Postgres' nodes and the Jobs of this program have."""
 SYSTEM_NAMESPACES = ("kube-", "soma-infra", "external-secrets")
 
 
@@ -74,9 +78,9 @@ def application(name: str, env: str, namespace: str = "") -> Application:
         raise Trouble("SFM-APP-001", f"{name!r} cannot be an application's name",
                       why="a name is 1 to 40 lower-case letters, digits and hyphens, begins with a letter and does "
                       "not end with a hyphen")  # fmt: skip
-    if name in RESERVED or name.startswith("pg-"):
+    if name in RESERVED or name.startswith(OURS):
         raise Trouble("SFM-APP-001", f"{name!r} cannot be an application's name",
-                      why="a server's own user, role or database has it")  # fmt: skip
+                      why="a server, this program or YAML has that word for itself")  # fmt: skip
     where = namespace or name
     if not NAME.fullmatch(where) and not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", where):
         raise Trouble("SFM-APP-001", f"{where!r} cannot be a namespace's name")

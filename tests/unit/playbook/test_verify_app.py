@@ -58,6 +58,12 @@ def test_each_difference_of_a_topic_has_its_own_code(topics, code):
     assert found[2] == code
 
 
+def test_the_partitions_whose_replicas_differ_are_named():
+    found = app_probe.judge_topics({"shop.events": [(3, 3), (1, 1), (2, 2)]}, WANTED, 2)
+    assert found is not None
+    assert found[1] == "shop.events: partitions with another number of replicas than 3: 1 (1), 2 (2)"
+
+
 def test_topics_as_the_mode_says_are_fine_and_more_partitions_are_too():
     assert app_probe.judge_topics({"shop.events": [(3, 2)] * 4}, WANTED, 2) is None
 

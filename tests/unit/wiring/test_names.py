@@ -3,26 +3,54 @@
 import fnmatch
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from playbook.trouble import Trouble
 from playbook.wiring.access import kafka_acls, policy, redis_user, role
-from playbook.wiring.application import NAME, RESERVED, application
+from playbook.wiring.application import NAME, OURS, RESERVED, application
+from playbook.wiring.probe_job import OTHER
 
 NAMES = st.from_regex(NAME, fullmatch=True).filter(
-    lambda n: n not in RESERVED and not n.startswith(("pg-", "kube-", "soma-infra", "external-secrets"))
+    lambda n: n not in RESERVED and not n.startswith((*OURS, "kube-", "soma-infra", "external-secrets"))
 )
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "Shop", "-shop", "shop-", "1shop", "shop.eu", "shop:eu", "shop*", "a" * 41, "shop/x", *sorted(RESERVED)],
+    [
+        "",
+        "Shop",
+        "-shop",
+        "shop-",
+        "1shop",
+        "shop.eu",
+        "shop:eu",
+        "shop*",
+        "a" * 41,
+        "shop/x",
+        "pg-x",
+        "sfmctl-verify",
+        OTHER,
+        *sorted(RESERVED),
+    ],
 )
 def test_a_name_that_is_no_label_or_a_servers_own_is_refused(name):
     with pytest.raises(Trouble) as refused:
         application(name, "dev")
     assert refused.value.code == "SFM-APP-001"
+
+
+def test_a_word_that_yaml_reads_as_no_text_is_no_name():
+    for word in ("on", "off", "yes", "no", "true", "false", "null"):
+        assert not isinstance(yaml.safe_load(f"name: {word}")["name"], str)
+        assert word in RESERVED
+
+
+@given(NAMES)
+def test_a_name_stands_unquoted_in_yaml(name):
+    assert yaml.safe_load(f"name: {name}") == {"name": name}
 
 
 @pytest.mark.parametrize("namespace", ["kube-system", "soma-infra", "external-secrets", "default"])
