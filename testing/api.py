@@ -51,6 +51,9 @@ class Api(ThreadingHTTPServer):
             return self.ill[at.path], {"message": "the server is currently unable to handle the request"}
         if at.path in self.refused:
             return 403, {"errors": ["permission denied"], "message": "permission denied"}
+        before = f"{at.path}?previous"
+        if "previous" in parse_qs(at.query) and before in self.texts:
+            return 200, self.texts[before].encode()
         if at.path in self.texts:
             return 200, self.texts[at.path].encode()
         if at.path in self.objects:

@@ -14,8 +14,8 @@ from typing import Any
 from playbook.actions.asking import absent, component, http, run_in, wanted_replicas
 from playbook.actions.vault import asked
 from playbook.actions.vault import client as opened
-from playbook.actions.waiting import damage, last_log
-from playbook.actions.workloads import CRASHING, Unready, crashed
+from playbook.actions.waiting import damage, tail
+from playbook.actions.workloads import CRASHING, crashed
 from playbook.check import Probe, Verdicts
 from playbook.kube import Json
 from playbook.model import Status
@@ -83,10 +83,8 @@ def stopped(probe: Probe, pods: Sequence[Json]) -> Verdicts | None:
     if not container:
         return None
     name, ours = pod["metadata"]["name"], f"kubectl -n {probe.target.namespace}"
-    one = Unready(
-        "StatefulSet", f"{probe.target.release}-kafka", 0, 1, "", pod=name, container=container, previous=True
-    )
-    log = last_log(probe.seen.reader, probe.target.namespace, one)
+    again = any("running" in one.get("state", {}) for one in pod["status"]["containerStatuses"])
+    log = tail(probe.seen.reader, probe.target.namespace, name, container, previous=again)
     if line := damage(log):
         rest = (
             probe.book.codes["SFM-KAF-003"].mend.replace("data-POD", f"data-{name}").replace("pod POD", f"pod {name}")

@@ -42,17 +42,25 @@ FRAME = re.compile(r"\s+(at |\.\.\. \d+ more)")
 
 
 def last_log(reader: Reader, namespace: str, one: Unready) -> str:
-    """The last lines of the container that failed, without the frames of a stack and the values of Secrets; else empty."""
+    """The last lines of the container that failed; empty when it never ran."""
     if not one.pod:
         return ""
-    query: dict[str, Any] = {"tailLines": READ_LINES, **({"container": one.container} if one.container else {})}
+    text = tail(reader, namespace, one.pod, one.container)
+    return text or (tail(reader, namespace, one.pod, one.container, previous=True) if one.previous else "")
+
+
+def tail(reader: Reader, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
+    """The last lines of a container, or of the one before it in its place, without the frames of a stack and the values
+    of Secrets; empty where there is nothing to read."""
+    query: dict[str, Any] = {"tailLines": READ_LINES, **({"container": container} if container else {})}
     try:
-        text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query)
-        if not text.strip() and one.previous:
-            text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{one.pod}/log", **query, previous="true")
+        text = reader.text(f"/api/v1/namespaces/{namespace}/pods/{pod}/log", **query,
+                           **({"previous": "true"} if previous else {}))  # fmt: skip
     except Trouble:
         return ""
     kept = "\n".join([line for line in text.splitlines() if not FRAME.match(line)][-LOG_LINES:])
+    if not kept.strip():
+        return ""
     try:
         return scrubbed(kept, secret_values(reader, namespace))
     except Trouble as trouble:

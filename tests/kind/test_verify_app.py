@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from playbook.actions.workloads import crashed
 from playbook.kube import Writer
 from playbook.wiring import access, cluster, kafka_job, objects, postgres, redis, vault
 from playbook.wiring.application import application
@@ -344,6 +345,10 @@ def repair(sfmctl: Sfmctl) -> None:
     sfmctl.run("vault", "unseal", "--cluster", CLUSTER, stdin=unseal_key())
     with contextlib.closing(Writer(CONTEXT)) as api:
         api.delete(f"{APPS}/deployments/web")
+        broker = api.get(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-kafka-0")
+        if broker and crashed(broker):  # it would not get ready, however often it is deployed
+            api.delete(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/data-sharedinfra-kafka-0")
+            api.delete(f"/api/v1/namespaces/{NAMESPACE}/pods/sharedinfra-kafka-0")
     sfmctl.run("deploy", "--cluster", CLUSTER, *sfmctl.values, "--yes", timeout_s=400)
     sfmctl.run("app", "wire", APP, "--env", "dev", "--cluster", CLUSTER, "--yes", timeout_s=400)
 

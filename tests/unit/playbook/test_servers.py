@@ -131,7 +131,17 @@ def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 def logged(api: Api, name: str) -> None:
-    api.objects[f"{CORE}/pods/{BROKER}/log"] = (RECORDED / f"kafka-{name}.txt").read_bytes()  # type: ignore[assignment]
+    """The broker was just started again; what it wrote before it ended is the log of the container before."""
+    log = f"{CORE}/pods/{BROKER}/log"
+    api.texts[log] = "INFO starting again (kafka)\n"
+    api.texts[f"{log}?previous"] = (RECORDED / f"kafka-{name}.txt").read_text()
+
+
+def backs_off(api: Api) -> None:
+    """The broker is not started again yet: the log of its container is that of its end."""
+    log, status = f"{CORE}/pods/{BROKER}/log", api.objects[f"{CORE}/pods/{BROKER}"]["status"]
+    status["containerStatuses"][0]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    api.texts[log] = api.texts.pop(f"{log}?previous")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +155,8 @@ def test_a_broker_that_stops_over_its_log_folder_is_told_as_that_with_the_comman
     api, probe = crashing
     logged(api, name)
     status, observed, code, mend = servers.kafka(probe, {})[:4]  # type: ignore[misc]
+    backs_off(api)
+    assert servers.kafka(probe, {}) == (status, observed, code, mend)
     assert (status, code) == (Status.FAIL, "SFM-KAF-003")
     assert observed.startswith(f"{BROKER} stops as it loads its log folder: ") and says in observed
     assert mend.startswith(f"kubectl -n soma-infra delete persistentvolumeclaim data-{BROKER} ")
