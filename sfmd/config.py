@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from sfmd.contract import Limits
@@ -196,17 +196,6 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings)  # type: ignore[valid-type]
     calls: CallSettings = Field(default_factory=CallSettings)  # type: ignore[valid-type]
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
-        """Explicit > environment > file > default."""
-        file = settings_cls.model_config.get("toml_file")
-        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
-        return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
-
     def bounds(self) -> Limits:
         """The sizes of what is inside a message."""
         return Limits(**self.limits.model_dump())  # type: ignore[attr-defined]
@@ -232,16 +221,28 @@ def load(config_file: Path | None = None, **explicit: Any) -> Settings:
     Raises Refused(CONFIG) that names each setting, where it came from, and what it may be.
     """
     named = config_file or (Path(os.environ[CONFIG_FILE]) if os.environ.get(CONFIG_FILE) else None)
-    kind: type[Settings] = Settings
-    if named is not None:
-        _readable(named)
-        kind = type("Settings", (Settings,), {"model_config": SettingsConfigDict(toml_file=named)})
     try:
+        kind = Settings if named is None else _beside(_of_file(named))
         return kind(**_given(explicit))
     except ValidationError as error:
         raise Refused(E.CONFIG, _in_words(error)) from None
     except SettingsError as error:
         raise Refused(E.CONFIG, _unreadable(str(error), os.environ)) from None
+
+
+def _beside(values: dict[str, Any]) -> type[Settings]:
+    """The settings model with these values of a file: explicit > environment > file > default."""
+
+    class WithFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+            return init_settings, env_settings, InitSettingsSource(settings_cls, values)
+
+    return WithFile
 
 
 def unknown_variables(env: Mapping[str, str]) -> list[str]:
@@ -303,13 +304,19 @@ def _given(explicit: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _readable(path: Path) -> None:
+def _of_file(path: Path) -> dict[str, Any]:
+    """What the configuration file says, its relative paths counted from its own folder."""
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Refused(E.CONFIG, f"the configuration file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(E.CONFIG, f"the configuration file {path} is not TOML: {error}") from None
+    for *tables, key in (v.removeprefix(PREFIX).lower().split("__") for v, kind, *_ in describe() if kind == "path"):
+        table = values.get(tables[0]) if tables else values
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            table[key] = path.absolute().parent / table[key]
+    return values
 
 
 def _unreadable(words: str, env: Mapping[str, str]) -> str:

@@ -22,9 +22,10 @@ Made from the settings model by `docs/generate/settings.py`; edit the texts in `
 
 Who wins: what is given on the command line, then the environment, then the TOML file that `--config` or
 `SOMA_CONFIG_FILE` names, then the default. In the file, the part before `__` is a table: `SOMA_GRPC__PORT` is
-`port` in `[grpc]`. There is no `.env` file. No setting holds a secret: keys and tokens are files, and settings
-that end in `_FILE` name them. Durations are in seconds, sizes in bytes. A value that does not fit ends the start
-with SFM-MEM-032 and its name; a `SOMA_…` variable that is no setting is named in a warning.
+`port` in `[grpc]`, and a relative path counts from the file's own folder. There is no `.env` file. No setting holds a
+secret: keys and tokens are files, and settings that end in `_FILE` name them. Durations are in seconds, sizes in
+bytes. A value that does not fit ends the start with SFM-MEM-032 and its name; a `SOMA_…` variable that is no setting
+is named in a warning.
 
 | variable | value | default | meaning |
 |---|---|---|---|

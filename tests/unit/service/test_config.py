@@ -38,6 +38,20 @@ def test_the_file_may_be_named_in_the_environment(tmp_path: Path, monkeypatch: p
     assert load().bounds().k == 7
 
 
+def test_paths_in_the_file_count_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "etc" / "sfmd.toml"
+    file.parent.mkdir()
+    file.write_text("data_dir = '../data'\n[tls]\ncert_file = 'server.pem'\nkey_file = '/run/key.pem'\n")
+    for folder, named in ((Path("/"), file), (tmp_path, Path("etc/sfmd.toml"))):
+        monkeypatch.chdir(folder)
+        settings = load(named)
+        assert settings.data_dir == file.parent / "../data"
+        assert settings.tls.cert_file == file.parent / "server.pem"
+        assert settings.tls.key_file == Path("/run/key.pem")
+    monkeypatch.setenv("SOMA_DATA_DIR", "elsewhere")
+    assert load(file).data_dir == Path("elsewhere")
+
+
 def test_a_directory_with_a_dot_env_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("SOMA_GRPC__PORT=1\n")
     monkeypatch.chdir(tmp_path)
