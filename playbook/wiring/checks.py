@@ -218,9 +218,16 @@ def answers(probe: Probe) -> probe_job.Answers:
     return found
 
 
+SERVER_DOWN = {"SFM-DB-001": "postgres", "SFM-RED-001": "redis", "SFM-VLT-002": "vault"}
+"""The codes of a server that does not answer, whose commands look at the release's own."""
+
+
 def found_inside(probe: Probe, params: Mapping[str, Any]) -> Verdicts:
     """One line of the Job's answer: `params.ask` names it. What is wrong in another's Kafka is not ours to mend."""
-    one = answers(probe).records[params["ask"]]
-    foreign = params["ask"] == "kafka" and reach_of(probe).endpoints().elsewhere("kafka")
-    code = "SFM-KAF-014" if foreign else str(one["code"])
-    return Status(one["status"]), str(one["observed"]), code, "", int(one["ms"])
+    one, at = answers(probe).records[params["ask"]], reach_of(probe).endpoints()
+    code, mend = str(one["code"]), ""
+    if params["ask"] == "kafka" and at.elsewhere("kafka"):
+        code = "SFM-KAF-014"
+    elif code in SERVER_DOWN and (host := at.elsewhere(SERVER_DOWN[code])):
+        mend = f"sfmctl app show APP --env ENV (the server is run elsewhere, at {host}: its operator can say more)"
+    return Status(one["status"]), str(one["observed"]), code, mend, int(one["ms"])

@@ -81,16 +81,32 @@ def test_what_the_operator_of_another_kafka_has_to_make_is_named(published, caps
     assert "its operator makes these topics" in said and "secret/shared-infra/shop/dev" in said
 
 
-@pytest.mark.parametrize(("names", "code"), [(KAFKA, "SFM-KAF-014"), ({}, "SFM-KAF-015")])
-def test_a_topic_that_lacks_is_ours_to_make_only_in_our_kafka(published, names, code):
-    aim = published(**names)
+def verdict(aim, ask, code):
+    """The row about one question, to which the Job's answer was a failure with this code."""
     probe = Probe(aim, packaged(), Observer(aim, packaged()), Shell())
-    lacking = {"status": "fail", "observed": "the topic shop.events is not there", "code": "SFM-KAF-015", "ms": 5}
-    probe.kept[checks.ANSWERS] = probe_job.Answers({"kafka": lacking}, 0, 5)
+    failed = {"status": "fail", "observed": "it was not as it should be", "code": code, "ms": 5}
+    probe.kept[checks.ANSWERS] = probe_job.Answers({ask: failed}, 0, 5)
     try:
-        assert checks.found_inside(probe, {"ask": "kafka"})[2] == code
+        return checks.found_inside(probe, {"ask": ask})
     finally:
         probe.close()
+
+
+@pytest.mark.parametrize(("names", "code"), [(KAFKA, "SFM-KAF-014"), ({}, "SFM-KAF-015")])
+def test_a_topic_that_lacks_is_ours_to_make_only_in_our_kafka(published, names, code):
+    assert verdict(published(**names), "kafka", "SFM-KAF-015")[2] == code
+
+
+OTHERS = {"POSTGRES_HOST": "db.example", "REDIS_HOST": "cache.example", "VAULT_ADDR": "https://vault.example:8200"}
+DOWN = [("database", "SFM-DB-001", "db"), ("redis", "SFM-RED-001", "cache"), ("vault", "SFM-VLT-002", "vault")]
+
+
+@pytest.mark.parametrize(("ask", "code", "name"), DOWN)
+def test_for_a_server_that_is_run_elsewhere_nobody_is_sent_to_ours(published, ask, code, name):
+    _, _, told, mend, _ = verdict(published(**OTHERS), ask, code)
+    assert told == code
+    assert mend.startswith("sfmctl app show APP --env ENV (") and f"at {name}.example:" in mend
+    assert verdict(published(), ask, code)[3] == ""
 
 
 def test_a_run_that_only_skips_says_why(published, capsys, monkeypatch, tmp_path):
